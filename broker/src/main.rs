@@ -1,1 +1,2 @@
+//! The `highwater` binary.
 fn main() {}

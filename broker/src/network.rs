@@ -1,0 +1,2 @@
+//! Sockets.
+pub mod frame_check;

@@ -1,1 +1,27 @@
-//! config.
+//! Configuration: one table of Kafka's names, types, defaults and ranges, from which come the broker's start
+//! (flags over `KAFKA_*` environment variables over `server.properties` over defaults), the checks of
+//! CreateTopics and the Alter requests, DescribeConfigs, and `docs/configuration.md`.
+//!
+//! A name that is not followed is refused or warned about, never silently accepted.
+
+mod broker_config;
+mod broker_table;
+mod definition;
+mod error;
+mod listener;
+mod resolve;
+mod table;
+mod topic_config;
+mod topic_table;
+mod value;
+
+pub use broker_config::{BrokerConfig, TopicToCreate};
+pub use definition::{Allowed, Change, ConfigDefinition, ConfigSource, ConfigType, Support, Unit};
+pub use error::{ConfigError, Origin};
+pub use listener::{Endpoint, Listener, NamedEndpoint};
+pub use resolve::{ConfigLayers, ConfigMap, ConfigSynonym};
+pub use table::ConfigTable;
+pub use topic_config::{
+    CompressionType, TimestampType, TopicConfig, TopicConfigError, validate_topic_config,
+};
+pub use value::{ConfigValue, InvalidValue, split_list};

@@ -1,0 +1,150 @@
+//! Parsing and checking one value against its definition, as Kafka's `ConfigDef` does: values are trimmed,
+//! numbers are decimal, booleans are of any case, lists are split at commas.
+
+use super::definition::{Allowed, ConfigDefinition, ConfigType};
+
+/// A parsed value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConfigValue {
+    /// From `BOOLEAN`.
+    Boolean(bool),
+    /// From `STRING`.
+    String(String),
+    /// From `SHORT`, `INT` and `LONG`, within the type's range.
+    Integer(i64),
+    /// From `DOUBLE`.
+    Double(f64),
+    /// From `LIST`; empty text is the empty list.
+    List(Vec<String>),
+}
+
+/// Why a value does not fit its definition. Its text says what is allowed, in Kafka's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Invalid value {value} for configuration {name}: {reason}")]
+pub struct InvalidValue {
+    /// The configuration's name.
+    pub name: &'static str,
+    /// The value as given.
+    pub value: String,
+    /// What is wrong, or what is allowed.
+    pub reason: String,
+}
+
+impl ConfigDefinition {
+    /// Parses and checks a value by type and range alone; whether we support it is [`Self::check`]'s.
+    ///
+    /// # Errors
+    /// The value is not of the type, or not among the allowed ones.
+    pub fn parse(&self, value: &str) -> Result<ConfigValue, InvalidValue> {
+        let trimmed = value.trim();
+        let invalid =
+            |reason: String| InvalidValue { name: self.name, value: value.to_owned(), reason };
+        let integer = |min: i64, max: i64| {
+            trimmed
+                .parse::<i64>()
+                .ok()
+                .filter(|number| (min..=max).contains(number))
+                .map(ConfigValue::Integer)
+                .ok_or_else(|| invalid(format!("Not a number of type {}", self.config_type.name())))
+        };
+        let parsed = match self.config_type {
+            ConfigType::Boolean if trimmed.eq_ignore_ascii_case("true") => {
+                ConfigValue::Boolean(true)
+            }
+            ConfigType::Boolean if trimmed.eq_ignore_ascii_case("false") => {
+                ConfigValue::Boolean(false)
+            }
+            ConfigType::Boolean => {
+                return Err(invalid("Expected value to be either true or false".to_owned()));
+            }
+            ConfigType::String => ConfigValue::String(trimmed.to_owned()),
+            ConfigType::Short => integer(i16::MIN.into(), i16::MAX.into())?,
+            ConfigType::Int => integer(i32::MIN.into(), i32::MAX.into())?,
+            ConfigType::Long => integer(i64::MIN, i64::MAX)?,
+            ConfigType::Double => trimmed
+                .parse::<f64>()
+                .ok()
+                .filter(|number| number.is_finite())
+                .map(ConfigValue::Double)
+                .ok_or_else(|| invalid("Not a number of type DOUBLE".to_owned()))?,
+            ConfigType::List => ConfigValue::List(split_list(trimmed)),
+        };
+        self.allowed.check(&parsed).map_err(invalid)?;
+        Ok(parsed)
+    }
+}
+
+/// The items of a list value: split at commas, each trimmed; empty text has none.
+pub fn split_list(value: &str) -> Vec<String> {
+    let value = value.trim();
+    if value.is_empty() {
+        return Vec::new();
+    }
+    value.split(',').map(|item| item.trim().to_owned()).collect()
+}
+
+impl Allowed {
+    fn check(self, value: &ConfigValue) -> Result<(), String> {
+        match (self, value) {
+            (Allowed::AtLeast(min), ConfigValue::Integer(number)) => at_least(*number, min),
+            (Allowed::Between(min, max), ConfigValue::Integer(number)) => {
+                at_least(*number, min).and_then(|()| at_most(*number, max))
+            }
+            (Allowed::BetweenOr(min, max, other), ConfigValue::Integer(number)) => {
+                if *number == other || (min..=max).contains(number) {
+                    Ok(())
+                } else {
+                    Err(format!("Value must be between {min} and {max} or equal to {other}"))
+                }
+            }
+            (Allowed::Fraction, ConfigValue::Double(number)) => {
+                if *number < 0.0 {
+                    Err("Value must be at least 0".to_owned())
+                } else if *number > 1.0 {
+                    Err("Value must be no more than 1".to_owned())
+                } else {
+                    Ok(())
+                }
+            }
+            (Allowed::OneOf(words), ConfigValue::String(word)) => one_of(word, words),
+            (Allowed::ListOf(words), ConfigValue::List(items)) => {
+                items.iter().try_for_each(|item| one_of(item, words))
+            }
+            (Allowed::ThrottledReplicas, ConfigValue::List(items)) => {
+                let is_all = matches!(items.as_slice(), [only] if only == "*");
+                if is_all || items.iter().all(|item| is_partition_and_broker(item)) {
+                    Ok(())
+                } else {
+                    Err("must be the literal '*' or a list of replicas in the following format: \
+                         [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+                        .to_owned())
+                }
+            }
+            // A table line that pairs a check with another type; a test goes through the tables.
+            (Allowed::Any, _) | (_, _) => Ok(()),
+        }
+    }
+}
+
+fn at_least(number: i64, min: i64) -> Result<(), String> {
+    if number >= min { Ok(()) } else { Err(format!("Value must be at least {min}")) }
+}
+
+fn at_most(number: i64, max: i64) -> Result<(), String> {
+    if number <= max { Ok(()) } else { Err(format!("Value must be no more than {max}")) }
+}
+
+fn one_of(word: &str, words: &[&str]) -> Result<(), String> {
+    if words.contains(&word) {
+        Ok(())
+    } else {
+        Err(format!("String must be one of: {}", words.join(", ")))
+    }
+}
+
+fn is_partition_and_broker(item: &str) -> bool {
+    item.split_once(':').is_some_and(|(partition, broker)| {
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        is_digits(partition) && is_digits(broker)
+    })
+}

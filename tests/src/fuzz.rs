@@ -1,0 +1,2 @@
+//! Seeded mutational fuzzing: made-up legal input, damaged, thrown at what must survive it. One seed is one run.
+pub mod frames;

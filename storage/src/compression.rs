@@ -1,1 +1,271 @@
-//! compression.
+//! The codecs of a batch's records block, with output and memory bounded by what the caller allows.
+//!
+//! What a block claims about its size is never believed: no codec reserves memory by it beyond a fixed,
+//! named bound, and no caller gets more bytes than it allowed. Memory of a [`Decompressor`]:
+//!
+//! | codec | bound |
+//! |---|---|
+//! | gzip | 64 KiB of window and header, [`CHUNK_BYTES`] |
+//! | snappy | one block: at most 64 times its compressed bytes |
+//! | lz4 | 12 MiB: three blocks of 4 MiB, which the format allows at most |
+//! | zstd | 8 MiB of window; up to 128 MiB for one decompressor at a time, see `zstd_window` |
+//!
+//! The codecs' own formats, as Kafka's clients write them (`compress/*.java`): gzip members and zstd frames
+//! may follow one another; lz4 is one frame of the frame format; snappy is xerial's framing or one raw block.
+
+mod compressor;
+mod snappy;
+mod zstd_window;
+
+use std::io::{self, BufRead, BufReader, Read};
+
+pub use compressor::Compressor;
+use snappy::SnappyReader;
+use zstd_window::LargeWindow;
+
+/// Codec of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compression {
+    /// The records as they are.
+    #[default]
+    None,
+    /// Gzip, RFC 1952.
+    Gzip,
+    /// Snappy blocks in xerial's framing.
+    Snappy,
+    /// LZ4 frame format.
+    Lz4,
+    /// Zstandard frames, RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// All codecs, in the order of their ids.
+    pub const ALL: [Compression; 5] = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+
+    /// The codec with this number in a batch's attributes; 5 to 7 do not exist.
+    pub const fn from_id(id: u8) -> Option<Compression> {
+        match id {
+            0 => Some(Compression::None),
+            1 => Some(Compression::Gzip),
+            2 => Some(Compression::Snappy),
+            3 => Some(Compression::Lz4),
+            4 => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
+
+    /// Its number in a batch's attributes.
+    pub const fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// Kafka's name, as `compression.type` has it (there `none` is called `uncompressed`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+/// Why a block could not be compressed or decompressed.
+#[derive(Debug, thiserror::Error)]
+pub enum CompressionError {
+    /// The output would be larger than the caller allowed.
+    #[error("{} data yields more than {max_output_bytes} bytes", codec.name())]
+    OutputTooLarge {
+        /// The codec.
+        codec: Compression,
+        /// What was allowed.
+        max_output_bytes: usize,
+    },
+    /// The data is not in the codec's format, or is cut.
+    #[error("{} data is corrupt: {source}", codec.name())]
+    Corrupt {
+        /// The codec.
+        codec: Compression,
+        /// What the codec says.
+        source: io::Error,
+    },
+    /// The codec refuses its settings or has no memory.
+    #[error("cannot compress with {}: {source}", codec.name())]
+    Compress {
+        /// The codec.
+        codec: Compression,
+        /// What the codec says.
+        source: io::Error,
+    },
+}
+
+/// Size of the buffer between a codec and its reader.
+pub const CHUNK_BYTES: usize = 32 * 1024;
+
+/// The output limit was reached; travels inside an `io::Error`.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {0} bytes")]
+struct LimitReached(usize);
+
+fn limit_reached(max_output_bytes: usize) -> io::Error {
+    io::Error::other(LimitReached(max_output_bytes))
+}
+
+fn is_limit_reached(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<LimitReached>())
+}
+
+/// Decompresses `data` whole.
+///
+/// # Errors
+/// If the data is corrupt or yields more than `max_output_bytes`.
+pub fn decompress(
+    codec: Compression,
+    data: &[u8],
+    max_output_bytes: usize,
+) -> Result<Vec<u8>, CompressionError> {
+    let mut decompressor = Decompressor::new(codec, data, max_output_bytes)?;
+    let mut output = Vec::new();
+    match decompressor.read_to_end(&mut output) {
+        Ok(_) => Ok(output),
+        Err(error) => Err(decompressor.error(error)),
+    }
+}
+
+/// Compresses `data` whole; `level` `None` is the codec's default (gzip 6, zstd 3). LZ4 and Snappy have one
+/// level.
+///
+/// # Errors
+/// If the codec refuses the level or has no memory.
+pub fn compress(
+    codec: Compression,
+    level: Option<i32>,
+    data: &[u8],
+) -> Result<Vec<u8>, CompressionError> {
+    let mut compressor = Compressor::new(codec, level, usize::MAX)?;
+    match io::Write::write_all(&mut compressor, data) {
+        Ok(()) => compressor.finish(),
+        Err(error) => Err(compressor.error(error)),
+    }
+}
+
+/// A bounded streaming reader over a compressed block. Ends where the codec's format says; yields an error
+/// once more than `max_output_bytes` would come out.
+pub struct Decompressor<'a> {
+    codec: Compression,
+    reader: Reader<'a>,
+    max_output_bytes: usize,
+    remaining_bytes: usize,
+}
+
+/// As the codecs' crates have it, made one.
+enum Reader<'a> {
+    None(&'a [u8]),
+    Gzip(BufReader<flate2::bufread::MultiGzDecoder<&'a [u8]>>),
+    Snappy(SnappyReader<'a>),
+    Lz4(Box<lz4_flex::frame::FrameDecoder<&'a [u8]>>),
+    Zstd {
+        reader: BufReader<zstd::stream::read::Decoder<'static, &'a [u8]>>,
+        /// Held for as long as the window may exist.
+        _window: Option<LargeWindow>,
+    },
+}
+
+impl<'a> Decompressor<'a> {
+    /// A reader over `data`.
+    ///
+    /// # Errors
+    /// If the data's first bytes are not the codec's.
+    pub fn new(
+        codec: Compression,
+        data: &'a [u8],
+        max_output_bytes: usize,
+    ) -> Result<Decompressor<'a>, CompressionError> {
+        let reader = Self::reader(codec, data)
+            .map_err(|source| CompressionError::Corrupt { codec, source })?;
+        Ok(Decompressor { codec, reader, max_output_bytes, remaining_bytes: max_output_bytes })
+    }
+
+    fn reader(codec: Compression, data: &'a [u8]) -> io::Result<Reader<'a>> {
+        Ok(match codec {
+            Compression::None => Reader::None(data),
+            Compression::Gzip => Reader::Gzip(BufReader::with_capacity(
+                CHUNK_BYTES,
+                flate2::bufread::MultiGzDecoder::new(data),
+            )),
+            Compression::Snappy => Reader::Snappy(SnappyReader::new(data)?),
+            Compression::Lz4 => {
+                // The crate would also take the legacy format, whose blocks are twice as large.
+                if data.first_chunk() != Some(&LZ4_FRAME_MAGIC) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "no lz4 frame"));
+                }
+                Reader::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(data)))
+            }
+            Compression::Zstd => {
+                let window = zstd_window::claim(data);
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(data)?;
+                decoder.window_log_max(zstd_window::max_log(&window))?;
+                let reader = BufReader::with_capacity(CHUNK_BYTES, decoder);
+                Reader::Zstd { reader, _window: window }
+            }
+        })
+    }
+
+    /// What an error of this reader's `Read` and `BufRead` means.
+    pub fn error(&self, source: io::Error) -> CompressionError {
+        let codec = self.codec;
+        if is_limit_reached(&source) {
+            CompressionError::OutputTooLarge { codec, max_output_bytes: self.max_output_bytes }
+        } else {
+            CompressionError::Corrupt { codec, source }
+        }
+    }
+}
+
+/// Little-endian, first in an LZ4 frame.
+const LZ4_FRAME_MAGIC: [u8; 4] = 0x184D_2204u32.to_le_bytes();
+
+impl BufRead for Decompressor<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let chunk = match &mut self.reader {
+            Reader::None(data) => *data,
+            Reader::Gzip(reader) => reader.fill_buf()?,
+            Reader::Snappy(reader) => reader.fill_buf()?,
+            Reader::Lz4(reader) => reader.fill_buf()?,
+            Reader::Zstd { reader, .. } => reader.fill_buf()?,
+        };
+        if self.remaining_bytes == 0 && !chunk.is_empty() {
+            return Err(limit_reached(self.max_output_bytes));
+        }
+        Ok(&chunk[..chunk.len().min(self.remaining_bytes)])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.remaining_bytes -= count;
+        match &mut self.reader {
+            Reader::None(data) => *data = &data[count..],
+            Reader::Gzip(reader) => reader.consume(count),
+            Reader::Snappy(reader) => reader.consume(count),
+            Reader::Lz4(reader) => reader.consume(count),
+            Reader::Zstd { reader, .. } => reader.consume(count),
+        }
+    }
+}
+
+impl Read for Decompressor<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let chunk = self.fill_buf()?;
+        let count = chunk.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&chunk[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}

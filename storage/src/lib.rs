@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod compression;
+pub mod crc32c;
 pub mod flush;
 pub mod fs;
 pub mod index_file;

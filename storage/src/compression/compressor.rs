@@ -19,7 +19,7 @@ pub struct Compressor {
 enum Writer {
     None(Limited),
     Gzip(flate2::write::GzEncoder<Limited>),
-    Snappy(SnappyWriter),
+    Snappy(Box<SnappyWriter>),
     Lz4(Box<lz4_flex::frame::FrameEncoder<Limited>>),
     Zstd(zstd::stream::write::Encoder<'static, Limited>),
 }
@@ -46,7 +46,7 @@ impl Compressor {
                 };
                 Writer::Gzip(flate2::write::GzEncoder::new(out, level))
             }
-            Compression::Snappy => Writer::Snappy(SnappyWriter::new(out)),
+            Compression::Snappy => Writer::Snappy(Box::new(SnappyWriter::new(out))),
             Compression::Lz4 => {
                 let frame = lz4_flex::frame::FrameInfo::new()
                     .block_size(lz4_flex::frame::BlockSize::Max64KB)

@@ -1,0 +1,211 @@
+//! The open files of a log directory: a bounded number, whoever needs them.
+//!
+//! The cache holds files; users hold them weakly and mark them used ([`CachedFile`]), so that appending
+//! does not come here, idle partitions have no file open, and ten thousand busy ones do not exhaust the
+//! process's descriptors. A file that is closed while someone reads it stays open until they are done.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use crate::fs::FsFile;
+use crate::index_file::MappedBytes;
+
+/// Files kept open at most; with the mappings of sealed indexes twice as many.
+const MAX_OPEN_FILES: usize = 512;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FileKind {
+    Log,
+    OffsetIndex,
+    TimeIndex,
+}
+
+/// A file of a segment. The segment's key is never used again, so a file that was opened just before its
+/// segment was deleted cannot be taken for that of a later segment with the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileKey {
+    pub(crate) segment: u64,
+    pub(crate) kind: FileKind,
+}
+
+#[derive(Debug)]
+struct Entry<T: ?Sized> {
+    value: Arc<T>,
+    used: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Shelf<T: ?Sized> {
+    entries: HashMap<FileKey, Entry<T>>,
+}
+
+impl<T: ?Sized> Shelf<T> {
+    fn get(&self, key: &FileKey) -> Option<(Arc<T>, Arc<AtomicBool>)> {
+        let entry = self.entries.get(key)?;
+        entry.used.store(true, Ordering::Relaxed);
+        Some((entry.value.clone(), entry.used.clone()))
+    }
+
+    fn insert(&mut self, key: FileKey, value: Arc<T>) -> Arc<AtomicBool> {
+        if self.entries.len() >= MAX_OPEN_FILES {
+            self.close_idle();
+            // All of them are in use: drop half, whichever; they are opened again when needed.
+            if self.entries.len() >= MAX_OPEN_FILES {
+                let mut keep = false;
+                self.entries.retain(|_, _| {
+                    keep = !keep;
+                    keep
+                });
+            }
+        }
+        let used = Arc::new(AtomicBool::new(true));
+        self.entries.insert(key, Entry { value, used: used.clone() });
+        used
+    }
+
+    /// Drops what was not used since the last time.
+    fn close_idle(&mut self) {
+        self.entries.retain(|_, entry| entry.used.swap(false, Ordering::Relaxed));
+    }
+}
+
+#[derive(Debug)]
+struct Shelves {
+    files: Shelf<dyn FsFile>,
+    maps: Shelf<MappedBytes>,
+}
+
+#[derive(Debug)]
+pub(crate) struct FileCache {
+    shelves: Mutex<Shelves>,
+}
+
+/// A file as its user keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct CachedFile {
+    file: Weak<dyn FsFile>,
+    used: Arc<AtomicBool>,
+}
+
+impl CachedFile {
+    /// The file, if it is still open.
+    pub(crate) fn get(&self) -> Option<Arc<dyn FsFile>> {
+        let file = self.file.upgrade()?;
+        self.used.store(true, Ordering::Relaxed);
+        Some(file)
+    }
+}
+
+impl FileCache {
+    pub(crate) fn new() -> FileCache {
+        let shelves = Shelves {
+            files: Shelf { entries: HashMap::new() },
+            maps: Shelf { entries: HashMap::new() },
+        };
+        FileCache { shelves: Mutex::new(shelves) }
+    }
+
+    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+        self.shelves.lock().expect("nothing panics while it holds the file cache")
+    }
+
+    /// The file, opened by `open` if it is not.
+    pub(crate) fn file(
+        &self,
+        key: FileKey,
+        open: impl FnOnce() -> io::Result<Arc<dyn FsFile>>,
+    ) -> io::Result<(Arc<dyn FsFile>, CachedFile)> {
+        if let Some((file, used)) = self.shelves().files.get(&key) {
+            let cached = CachedFile { file: Arc::downgrade(&file), used };
+            return Ok((file, cached));
+        }
+        // Opened outside the lock; two may open it at the same time, the later one stays.
+        let file = open()?;
+        let used = self.shelves().files.insert(key, file.clone());
+        Ok((file.clone(), CachedFile { file: Arc::downgrade(&file), used }))
+    }
+
+    /// The mapping of a sealed index, made by `map` if there is none.
+    pub(crate) fn map(
+        &self,
+        key: FileKey,
+        map: impl FnOnce() -> io::Result<MappedBytes>,
+    ) -> io::Result<Arc<MappedBytes>> {
+        if let Some((map, _)) = self.shelves().maps.get(&key) {
+            return Ok(map);
+        }
+        let map = Arc::new(map()?);
+        self.shelves().maps.insert(key, map.clone());
+        Ok(map)
+    }
+
+    /// Forgets a segment's files: it was deleted, cut, or its indexes replaced.
+    pub(crate) fn forget(&self, segment: u64) {
+        let mut shelves = self.shelves();
+        for kind in [FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex] {
+            let key = FileKey { segment, kind };
+            shelves.files.entries.remove(&key);
+            shelves.maps.entries.remove(&key);
+        }
+    }
+
+    /// Closes what was not used since the last call.
+    pub(crate) fn close_idle(&self) {
+        let mut shelves = self.shelves();
+        shelves.files.close_idle();
+        shelves.maps.close_idle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::simulated::SimulatedFs;
+    use crate::fs::{Fs, OpenMode};
+    use std::path::Path;
+
+    fn key(segment: u64) -> FileKey {
+        FileKey { segment, kind: FileKind::Log }
+    }
+
+    #[test]
+    fn a_file_is_open_while_it_is_used_and_closed_when_idle() {
+        let fs = SimulatedFs::new();
+        let cache = FileCache::new();
+        let open = || fs.open(Path::new("/f"), OpenMode::Create);
+        let (file, cached) = cache.file(key(1), open).unwrap();
+        drop(file);
+        cache.close_idle();
+        assert!(cached.get().is_some(), "used just now");
+        cache.close_idle();
+        cache.close_idle();
+        assert!(cached.get().is_none());
+        assert_eq!(fs.open_files(), 0);
+    }
+
+    #[test]
+    fn a_reader_keeps_a_forgotten_file_open() {
+        let fs = SimulatedFs::new();
+        let cache = FileCache::new();
+        let (file, cached) =
+            cache.file(key(1), || fs.open(Path::new("/f"), OpenMode::Create)).unwrap();
+        cache.forget(1);
+        assert!(cached.get().is_some(), "someone holds it");
+        assert_eq!(file.size_bytes().unwrap(), 0);
+        drop(file);
+        assert!(cached.get().is_none());
+    }
+
+    #[test]
+    fn ten_thousand_files_are_never_open_at_once() {
+        let fs = SimulatedFs::new();
+        let cache = FileCache::new();
+        for segment in 0..2000 {
+            cache.file(key(segment), || fs.open(Path::new("/f"), OpenMode::Create)).unwrap();
+            assert!(cache.shelves().files.entries.len() <= MAX_OPEN_FILES);
+        }
+        assert!(fs.open_files() <= MAX_OPEN_FILES);
+    }
+}

@@ -311,16 +311,11 @@ fn refuse_foreign(fs: &dyn Fs, path: &Path) -> Result<(), OpenDirError> {
     };
     match entries.into_iter().find(|entry| !of_a_first_start(&entry.name)) {
         None => Ok(()),
-        Some(entry) => {
-            Err(OpenDirError::NotOurs { dir: path.to_path_buf(), found: entry.name })
-        }
+        Some(entry) => Err(OpenDirError::NotOurs { dir: path.to_path_buf(), found: entry.name }),
     }
 }
 
-fn read_meta_properties(
-    fs: &dyn Fs,
-    dir: &Path,
-) -> Result<Option<MetaProperties>, OpenDirError> {
+fn read_meta_properties(fs: &dyn Fs, dir: &Path) -> Result<Option<MetaProperties>, OpenDirError> {
     let path = dir.join(META_PROPERTIES_FILE);
     let bytes = match read_file(fs, &path, META_PROPERTIES_MAX_BYTES) {
         Ok(bytes) => bytes,
@@ -385,7 +380,9 @@ mod tests {
             fs.create_dir(Path::new("/a/data")).unwrap();
             fs.open(&Path::new("/a/data").join(name), OpenMode::Create).unwrap();
             let before = fs.files();
-            assert!(matches!(open(&fs, 1), Err(OpenDirError::NotOurs { found, .. }) if found == name));
+            assert!(
+                matches!(open(&fs, 1), Err(OpenDirError::NotOurs { found, .. }) if found == name)
+            );
             assert_eq!(fs.files(), before);
         }
     }
@@ -430,7 +427,8 @@ mod tests {
         let counter = seen.clone();
         dir.set_offline_listener(move |_| *counter.lock().unwrap() += 1);
         for text in ["first", "second"] {
-            let outcome: Result<(), DiskError> = dir.judge("write", path, Err(io::Error::other(text)));
+            let outcome: Result<(), DiskError> =
+                dir.judge("write", path, Err(io::Error::other(text)));
             assert!(outcome.unwrap_err().to_string().contains("first"));
         }
         assert!(dir.check_online().is_err());

@@ -166,7 +166,10 @@ impl OffsetIndexBuilder {
     /// # Panics
     /// If `offset` is not within `u32::MAX` of the base: the segment should have been rolled.
     pub fn append(&mut self, base_offset: Offset, offset: Offset, position: u32) {
-        if self.view(base_offset).last().is_some_and(|l| l.offset >= offset || l.position >= position)
+        if self
+            .view(base_offset)
+            .last()
+            .is_some_and(|l| l.offset >= offset || l.position >= position)
         {
             return;
         }

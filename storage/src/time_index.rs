@@ -80,7 +80,8 @@ impl<'a> TimeIndex<'a> {
         for at in 0..self.len() {
             let Some(entry) = self.entry(at) else { return at };
             let follows = entry.offset < end_offset
-                && previous.is_none_or(|p| entry.timestamp > p.timestamp && entry.offset > p.offset);
+                && previous
+                    .is_none_or(|p| entry.timestamp > p.timestamp && entry.offset > p.offset);
             if !follows {
                 return at;
             }
@@ -140,7 +141,8 @@ impl TimeIndexBuilder {
     /// If the offset is not within `u32::MAX` of the base: the segment should have been rolled.
     pub fn maybe_append(&mut self, base_offset: Offset, entry: TimestampOffset) {
         let last = self.view(base_offset).last();
-        if last.is_some_and(|last| last.timestamp >= entry.timestamp || last.offset >= entry.offset) {
+        if last.is_some_and(|last| last.timestamp >= entry.timestamp || last.offset >= entry.offset)
+        {
             return;
         }
         let relative = entry.offset.delta_from(base_offset).and_then(|d| u32::try_from(d).ok());

@@ -26,7 +26,9 @@ pub enum MetaPropertiesError {
     #[error("there is no {FORMAT_VERSION_KEY}")]
     NoFormatVersion,
     /// It was written by a later version of us.
-    #[error("{FORMAT_VERSION_KEY} is {found}, this version of highwater knows {FORMAT_VERSION}: use a newer one")]
+    #[error(
+        "{FORMAT_VERSION_KEY} is {found}, this version of highwater knows {FORMAT_VERSION}: use a newer one"
+    )]
     NewerFormat {
         /// The version.
         found: String,

@@ -29,8 +29,9 @@ pub enum DirName {
 /// Reads the name of a directory.
 pub fn parse_dir_name(name: &str) -> DirName {
     let unique_suffix = |rest: &str| {
-        rest.rsplit_once('.')
-            .is_some_and(|(_, unique)| unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit()))
+        rest.rsplit_once('.').is_some_and(|(_, unique)| {
+            unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit())
+        })
     };
     if let Some(rest) = name.strip_suffix(DELETE_SUFFIX)
         && unique_suffix(rest)

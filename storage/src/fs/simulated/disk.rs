@@ -38,15 +38,9 @@ struct DirNode {
     modified: Timestamp,
 }
 
-
 impl DirNode {
     fn new(modified: Timestamp) -> DirNode {
-        DirNode {
-            names: BTreeMap::new(),
-            synced: BTreeMap::new(),
-            unsynced: Vec::new(),
-            modified,
-        }
+        DirNode { names: BTreeMap::new(), synced: BTreeMap::new(), unsynced: Vec::new(), modified }
     }
 }
 

@@ -4,11 +4,18 @@
 //!
 //! A name that is not followed is refused or warned about, never silently accepted.
 
+mod absent;
 mod broker_config;
 mod broker_table;
 mod definition;
+mod environment;
 mod error;
+mod flags;
 mod listener;
+mod listeners;
+mod load;
+mod properties;
+mod quorum;
 mod resolve;
 mod table;
 mod topic_config;
@@ -18,7 +25,9 @@ mod value;
 pub use broker_config::{BrokerConfig, TopicToCreate};
 pub use definition::{Allowed, Change, ConfigDefinition, ConfigSource, ConfigType, Support, Unit};
 pub use error::{ConfigError, Origin};
+pub use flags::ServeFlags;
 pub use listener::{Endpoint, Listener, NamedEndpoint};
+pub use load::{ConfigWarning, LoadedConfig, load};
 pub use resolve::{ConfigLayers, ConfigMap, ConfigSynonym};
 pub use table::ConfigTable;
 pub use topic_config::{

@@ -4,8 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::ConfigError;
+use super::flags::{self, ServeFlags};
 use super::listener::Listener;
+use super::listeners::Listeners;
+use super::load::{ConfigWarning, Settings};
+use super::quorum::QuorumSettings;
 use super::resolve::ConfigMap;
+use super::table::ConfigTable;
+use super::value::{ConfigValue, split_list};
 
 /// A topic to create before the broker says that it is ready (`--topic NAME:PARTITIONS`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,4 +105,182 @@ impl BrokerConfig {
         self.statics.insert("log.dirs".to_owned(), directory.display().to_string());
         self
     }
+
+    /// From settings that are each valid by themselves.
+    pub(super) fn build(
+        settings: &Settings,
+        flags: &ServeFlags,
+        warnings: &mut Vec<ConfigWarning>,
+    ) -> Result<BrokerConfig, ConfigError> {
+        let mut statics: ConfigMap = settings
+            .iter()
+            .filter(|(name, _)| ConfigTable::BROKER.get(name).is_some())
+            .map(|(name, (value, _))| (name.clone(), value.trim().to_owned()))
+            .collect();
+        let node_id = node_id(&mut statics)?;
+        let given = Given(&statics);
+
+        let listeners = Listeners::from_settings(&given)?;
+        QuorumSettings {
+            node_id,
+            process_roles: split_list(&given.text("process.roles").unwrap_or_default()),
+            voters: &given.text("controller.quorum.voters").unwrap_or_default(),
+            bootstrap_servers: &given
+                .text("controller.quorum.bootstrap.servers")
+                .unwrap_or_default(),
+            controller_endpoints: listeners.controller_endpoints(),
+            own_hosts: listeners.own_hosts(),
+        }
+        .check_alone()?;
+        for unopened in &listeners.controller {
+            warnings.push(ConfigWarning::ControllerListenerNotOpened {
+                listener: format!("{}://{}", unopened.name, unopened.endpoint),
+            });
+        }
+        let topics = flags.topic.iter().map(|text| flags::parse_topic(text));
+
+        Ok(BrokerConfig {
+            node_id,
+            broker_rack: given.text("broker.rack").filter(|rack| !rack.is_empty()),
+            inter_broker_listener_name: listeners.inter_broker_listener_name,
+            listeners: listeners.client,
+            data_dir: data_dir(&given)?,
+            ephemeral: flags.ephemeral,
+            num_partitions: given.number("num.partitions"),
+            default_replication_factor: given.number("default.replication.factor"),
+            auto_create_topics_enable: given.is_true("auto.create.topics.enable"),
+            delete_topic_enable: given.is_true("delete.topic.enable"),
+            socket_request_max_bytes: given.number("socket.request.max.bytes"),
+            socket_send_buffer_bytes: given.positive("socket.send.buffer.bytes"),
+            socket_receive_buffer_bytes: given.positive("socket.receive.buffer.bytes"),
+            socket_listen_backlog_size: given.number("socket.listen.backlog.size"),
+            connections_max_idle: given.limit("connections.max.idle.ms"),
+            max_connections: given.number("max.connections"),
+            max_connections_per_ip: given.number("max.connections.per.ip"),
+            fetch_max_bytes: given.number("fetch.max.bytes"),
+            max_incremental_fetch_session_cache_slots: given
+                .number("max.incremental.fetch.session.cache.slots"),
+            max_request_partition_size_limit: given.number("max.request.partition.size.limit"),
+            log_initial_task_delay: given.duration("log.initial.task.delay.ms"),
+            log_retention_check_interval: given.duration("log.retention.check.interval.ms"),
+            log_flush_scheduler_interval: given.limit("log.flush.scheduler.interval.ms"),
+            log_flush_offset_checkpoint_interval: given
+                .duration("log.flush.offset.checkpoint.interval.ms"),
+            log_flush_start_offset_checkpoint_interval: given
+                .duration("log.flush.start.offset.checkpoint.interval.ms"),
+            replica_high_watermark_checkpoint_interval: given
+                .duration("replica.high.watermark.checkpoint.interval.ms"),
+            num_recovery_threads_per_data_dir: given.number("num.recovery.threads.per.data.dir"),
+            producer_id_expiration: given.duration("producer.id.expiration.ms"),
+            producer_id_expiration_check_interval: given
+                .duration("producer.id.expiration.check.interval.ms"),
+            metadata_log_max_record_bytes_between_snapshots: given
+                .number("metadata.log.max.record.bytes.between.snapshots"),
+            min_insync_replicas: given.number("min.insync.replicas"),
+            topics: topics.collect::<Result<_, _>>()?,
+            ready_file: flags.ready_file.clone(),
+            exit_with_stdin: flags.exit_with_stdin,
+            statics,
+        })
+    }
 }
+
+/// `node.id`, or its old name `broker.id`; afterwards both say it, as in Kafka.
+fn node_id(statics: &mut ConfigMap) -> Result<i32, ConfigError> {
+    let given = Given(statics);
+    let (node_id, broker_id) = (given.set_number("node.id"), given.set_number("broker.id"));
+    let conflict = |key, value: i32, reason: &str| {
+        Err(ConfigError::Conflict { key, value: value.to_string(), reason: reason.to_owned() })
+    };
+    let id = match (node_id, broker_id) {
+        (Some(node), Some(broker)) if node != broker => {
+            return conflict("broker.id", broker, "it must be what node.id is");
+        }
+        (Some(id), _) => id,
+        (None, Some(id)) if id < 0 => return conflict("broker.id", id, "it must be at least 0"),
+        (None, Some(id)) => id,
+        (None, None) => return Ok(given.number("node.id")),
+    };
+    for name in ["node.id", "broker.id"] {
+        statics.insert(name.to_owned(), id.to_string());
+    }
+    Ok(id)
+}
+
+fn data_dir(given: &Given<'_>) -> Result<PathBuf, ConfigError> {
+    let key = if given.text("log.dirs").is_some() { "log.dirs" } else { "log.dir" };
+    let value = given.text(key).unwrap_or_default();
+    let conflict = |reason: String| ConfigError::Conflict { key, value: value.clone(), reason };
+    if value.contains(',') {
+        return Err(conflict("one directory is what it takes, not a list of them".to_owned()));
+    }
+    if value.is_empty() {
+        return Err(conflict("it must name a directory".to_owned()));
+    }
+    std::path::absolute(&value).map_err(|error| conflict(error.to_string()))
+}
+
+/// The settings given at the start over the defaults; each is valid by the table.
+pub(super) struct Given<'a>(pub(super) &'a ConfigMap);
+
+impl Given<'_> {
+    /// The value as text; `None` where nothing is set and the table has no default.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        let definition = ConfigTable::BROKER.known(name);
+        self.0.get(name).cloned().or_else(|| definition.default.map(str::to_owned))
+    }
+
+    fn integer(&self, name: &str) -> i64 {
+        let text = self.text(name).expect("a number in the table has a default");
+        match ConfigTable::BROKER.known(name).parse(&text) {
+            Ok(ConfigValue::Integer(number)) => number,
+            other => unreachable!("{name}={text} was checked to be a number, now {other:?}"),
+        }
+    }
+
+    /// The number, clipped to the type that is asked for.
+    fn number<T: TryFrom<i64> + Bounded>(&self, name: &str) -> T {
+        let number = self.integer(name);
+        T::try_from(number).unwrap_or(if number < 0 { T::LEAST } else { T::MOST })
+    }
+
+    fn set_number(&self, name: &str) -> Option<i32> {
+        self.0.contains_key(name).then(|| self.number(name))
+    }
+
+    fn positive(&self, name: &str) -> Option<usize> {
+        usize::try_from(self.integer(name)).ok().filter(|number| *number > 0)
+    }
+
+    fn is_true(&self, name: &str) -> bool {
+        let text = self.text(name).unwrap_or_default();
+        ConfigTable::BROKER.known(name).parse(&text) == Ok(ConfigValue::Boolean(true))
+    }
+
+    fn duration(&self, name: &str) -> Duration {
+        Duration::from_millis(self.number(name))
+    }
+
+    /// Milliseconds after which something happens; negative, or Kafka's largest long, is never.
+    fn limit(&self, name: &str) -> Option<Duration> {
+        let milliseconds = self.integer(name);
+        let is_never = milliseconds == i64::MAX;
+        u64::try_from(milliseconds).ok().filter(|_| !is_never).map(Duration::from_millis)
+    }
+}
+
+/// The ends of an integer type, to clip to.
+trait Bounded {
+    const LEAST: Self;
+    const MOST: Self;
+}
+
+macro_rules! bounded {
+    ($($integer:ty),*) => {
+        $(impl Bounded for $integer {
+            const LEAST: Self = <$integer>::MIN;
+            const MOST: Self = <$integer>::MAX;
+        })*
+    };
+}
+bounded!(i16, i32, u32, u64, usize);

@@ -44,7 +44,7 @@ pub const BROKER_CONFIGS: &[ConfigDefinition] = &[
     unset("controller.listener.names", String, "Which of the listeners belong to the controller."),
     broker("controller.quorum.bootstrap.servers", List, "", "Addresses by which the metadata quorum is found, `host:port,…`."),
     broker("controller.quorum.voters", List, "", "Members of the metadata quorum, `id@host:port,…`."),
-    broker("default.replication.factor", Int, "1", "Replicas of a topic created without a number of them.").unit(Count),
+    broker("default.replication.factor", Int, "1", "Replicas of a topic created without a number of them.").allow(Between(1, 32_767)).unit(Count),
     broker("delete.topic.enable", Boolean, "true", "Whether topics may be deleted."),
     broker("fetch.max.bytes", Int, "57671680", "Most bytes of records in one answer to a fetch, whatever the client allows.").allow(AtLeast(1024)).unit(Bytes),
     unset("inter.broker.listener.name", String, "The listener used between brokers."),

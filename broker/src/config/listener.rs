@@ -95,7 +95,8 @@ pub struct Listener {
     pub name: String,
     /// Where to listen. An empty host is all interfaces; port 0 a free port.
     pub bind: Endpoint,
-    /// What `advertised.listeners` says for this name. Its port 0 stands for the port that was bound.
+    /// What `advertised.listeners` says for this name. Its port 0 stands for the port that was bound, its empty
+    /// host for the host that would be told if nothing were said.
     pub advertised: Option<Endpoint>,
 }
 
@@ -105,14 +106,14 @@ impl Listener {
     ///
     /// `bound_port` is the listener's real port, `dialled` the local address of the client's connection.
     pub fn advertise(&self, bound_port: u16, dialled: IpAddr) -> Endpoint {
-        match &self.advertised {
-            Some(told) if told.port == 0 => Endpoint { host: told.host.clone(), port: bound_port },
-            Some(told) => told.clone(),
-            None if self.bind.is_wildcard() => {
-                Endpoint { host: canonical(dialled).to_string(), port: bound_port }
-            }
-            None => Endpoint { host: self.bind.host.clone(), port: bound_port },
-        }
+        let told = self.advertised.as_ref();
+        let host = match told.map(|told| told.host.as_str()) {
+            Some(host) if !host.is_empty() => host.to_owned(),
+            _ if self.bind.is_wildcard() => canonical(dialled).to_string(),
+            _ => self.bind.host.clone(),
+        };
+        let port = told.map(|told| told.port).filter(|port| *port != 0).unwrap_or(bound_port);
+        Endpoint { host, port }
     }
 
     /// The address to show a person and to register in the metadata, where nobody has dialled: like

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod controller;
+pub mod identity;
 pub mod metadata;
 pub mod partition;
 pub mod quorum;

@@ -15,8 +15,10 @@
 //!
 //! Header keys may repeat and their order matters.
 
+mod stream;
 pub(crate) mod varint;
 
+pub use stream::{RecordSummary, WalkError, walk_records};
 use varint::{read_i32, read_i64};
 
 /// Why a block does not hold the records its batch announces.

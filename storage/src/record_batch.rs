@@ -27,6 +27,7 @@ use std::ops::Deref;
 
 pub use builder::{BuildError, RecordBatchBuilder};
 pub use control::{ControlRecordType, EndTransactionMarker};
+pub(crate) use header::field;
 pub use header::{BatchHeader, HEADER_SIZE_BYTES, LOG_OVERHEAD_BYTES, MAGIC};
 
 use crate::producer_state::{ProducerEpoch, ProducerId};

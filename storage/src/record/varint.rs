@@ -1,28 +1,33 @@
 //! Zig-zag varints of a record (`ByteUtils.java`): at most 5 bytes for 32 bits, 10 for 64.
 
+/// Longest varint.
+pub(crate) const MAX_I32_BYTES: usize = 5;
+/// Longest varlong.
+pub(crate) const MAX_I64_BYTES: usize = 10;
+
 /// Reads a zig-zag varint from the front of `bytes`; `None` if it is cut or does not fit 32 bits.
 #[inline]
 pub(crate) fn read_i32(bytes: &mut &[u8]) -> Option<i32> {
-    let raw = u32::try_from(read_raw::<5>(bytes)?).ok()?;
+    let raw = u32::try_from(read_raw::<MAX_I32_BYTES>(bytes)?).ok()?;
     Some((raw >> 1) as i32 ^ -((raw & 1) as i32))
 }
 
 /// Reads a zig-zag varlong from the front of `bytes`; `None` if it is cut or does not fit 64 bits.
 #[inline]
 pub(crate) fn read_i64(bytes: &mut &[u8]) -> Option<i64> {
-    let raw = read_raw::<10>(bytes)?;
+    let raw = read_raw::<MAX_I64_BYTES>(bytes)?;
     Some((raw >> 1) as i64 ^ -((raw & 1) as i64))
 }
 
 #[inline]
-fn read_raw<const MAX_BYTES: usize>(bytes: &mut &[u8]) -> Option<u64> {
+fn read_raw<const MAX: usize>(bytes: &mut &[u8]) -> Option<u64> {
     let (&first, rest) = bytes.split_first()?;
     if first < 0x80 {
         *bytes = rest;
         return Some(u64::from(first));
     }
     let mut value = u64::from(first & 0x7f);
-    for index in 1..MAX_BYTES {
+    for index in 1..MAX {
         let byte = *bytes.get(index)?;
         let bits = u64::from(byte & 0x7f);
         // The tenth byte has one bit to give.

@@ -1,7 +1,7 @@
 //! Builds one whole batch: for the metadata log, markers, our client, and tests. What clients send is never
 //! rebuilt with it (DESIGN D5).
 
-use super::header::{BatchHeader, HEADER_SIZE_BYTES, LOG_OVERHEAD_BYTES, MAGIC, at, attribute};
+use super::header::{BatchHeader, HEADER_SIZE_BYTES, LOG_OVERHEAD_BYTES, MAGIC, attribute, field};
 use super::{BatchError, EndTransactionMarker};
 use crate::compression::{Compression, CompressionError, compress};
 use crate::leader_epoch::LeaderEpoch;
@@ -258,19 +258,19 @@ impl RecordBatchBuilder {
         let mut put = |at: usize, value: &[u8]| {
             header[at..at + value.len()].copy_from_slice(value);
         };
-        put(at::BASE_OFFSET, &self.base_offset.value().to_be_bytes());
-        put(at::BATCH_LENGTH, &length.to_be_bytes());
+        put(field::BASE_OFFSET, &self.base_offset.value().to_be_bytes());
+        put(field::BATCH_LENGTH, &length.to_be_bytes());
         let leader_epoch = LeaderEpoch::to_wire(self.leader_epoch);
-        put(at::PARTITION_LEADER_EPOCH, &leader_epoch.to_be_bytes());
-        put(at::MAGIC, &MAGIC.to_be_bytes());
-        put(at::ATTRIBUTES, &attributes.to_be_bytes());
-        put(at::LAST_OFFSET_DELTA, &self.last_offset_delta.to_be_bytes());
-        put(at::BASE_TIMESTAMP, &self.base_timestamp.unwrap_or(-1).to_be_bytes());
-        put(at::MAX_TIMESTAMP, &Timestamp::to_wire(max_timestamp).to_be_bytes());
-        put(at::PRODUCER_ID, &id.to_be_bytes());
-        put(at::PRODUCER_EPOCH, &epoch.to_be_bytes());
-        put(at::BASE_SEQUENCE, &sequence.to_be_bytes());
-        put(at::RECORD_COUNT, &self.record_count.to_be_bytes());
+        put(field::PARTITION_LEADER_EPOCH, &leader_epoch.to_be_bytes());
+        put(field::MAGIC, &MAGIC.to_be_bytes());
+        put(field::ATTRIBUTES, &attributes.to_be_bytes());
+        put(field::LAST_OFFSET_DELTA, &self.last_offset_delta.to_be_bytes());
+        put(field::BASE_TIMESTAMP, &self.base_timestamp.unwrap_or(-1).to_be_bytes());
+        put(field::MAX_TIMESTAMP, &Timestamp::to_wire(max_timestamp).to_be_bytes());
+        put(field::PRODUCER_ID, &id.to_be_bytes());
+        put(field::PRODUCER_EPOCH, &epoch.to_be_bytes());
+        put(field::BASE_SEQUENCE, &sequence.to_be_bytes());
+        put(field::RECORD_COUNT, &self.record_count.to_be_bytes());
 
         let mut header = BatchHeader::parse(&header)?;
         header.recompute_crc(&body);

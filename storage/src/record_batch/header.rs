@@ -16,7 +16,7 @@ pub const LOG_OVERHEAD_BYTES: usize = 12;
 pub const MAGIC: i8 = 2;
 
 /// Where the fields stand, see the table in [`crate::record_batch`].
-pub(crate) mod at {
+pub(crate) mod field {
     pub const BASE_OFFSET: usize = 0;
     pub const BATCH_LENGTH: usize = 8;
     pub const PARTITION_LEADER_EPOCH: usize = 12;
@@ -30,6 +30,8 @@ pub(crate) mod at {
     pub const PRODUCER_EPOCH: usize = 51;
     pub const BASE_SEQUENCE: usize = 53;
     pub const RECORD_COUNT: usize = 57;
+    /// In the attributes.
+    pub const CONTROL_BIT: i16 = super::attribute::CONTROL;
 }
 
 /// Bits of the attributes.
@@ -69,14 +71,14 @@ impl BatchHeader {
     }
 
     fn check(&self) -> Result<(), BatchError> {
-        let length = self.i32_at(at::BATCH_LENGTH);
+        let length = self.i32_at(field::BATCH_LENGTH);
         if length < (HEADER_SIZE_BYTES - LOG_OVERHEAD_BYTES) as i32 {
             return Err(BatchError::InvalidLength { length });
         }
         if self.magic() != MAGIC {
             return Err(BatchError::UnsupportedMagic { magic: self.magic() });
         }
-        let base_offset = self.i64_at(at::BASE_OFFSET);
+        let base_offset = self.i64_at(field::BASE_OFFSET);
         if base_offset < 0 {
             return Err(BatchError::InvalidBaseOffset { base_offset });
         }
@@ -91,8 +93,8 @@ impl BatchHeader {
         if Compression::from_id(codec).is_none() {
             return Err(BatchError::UnknownCompression { codec });
         }
-        let epoch = self.i16_at(at::PRODUCER_EPOCH);
-        if self.i64_at(at::PRODUCER_ID) >= 0 && epoch < 0 {
+        let epoch = self.i16_at(field::PRODUCER_EPOCH);
+        if self.i64_at(field::PRODUCER_ID) >= 0 && epoch < 0 {
             return Err(BatchError::InvalidProducerEpoch { epoch });
         }
         Ok(())
@@ -105,7 +107,7 @@ impl BatchHeader {
 
     /// Offset of the first record (which compaction may have removed).
     pub fn base_offset(&self) -> Offset {
-        Offset::new(self.i64_at(at::BASE_OFFSET)).expect("checked by parse: base offset >= 0")
+        Offset::new(self.i64_at(field::BASE_OFFSET)).expect("checked by parse: base offset >= 0")
     }
 
     /// Offset of the last record, inclusive (which compaction may have removed).
@@ -120,7 +122,7 @@ impl BatchHeader {
 
     /// Size of the whole batch, header included.
     pub fn batch_size_bytes(&self) -> usize {
-        self.i32_at(at::BATCH_LENGTH) as usize + LOG_OVERHEAD_BYTES
+        self.i32_at(field::BATCH_LENGTH) as usize + LOG_OVERHEAD_BYTES
     }
 
     /// Size of what follows the header.
@@ -130,22 +132,22 @@ impl BatchHeader {
 
     /// The epoch of the leader that appended the batch; `None` as producers send it.
     pub fn partition_leader_epoch(&self) -> Option<LeaderEpoch> {
-        LeaderEpoch::new(self.i32_at(at::PARTITION_LEADER_EPOCH))
+        LeaderEpoch::new(self.i32_at(field::PARTITION_LEADER_EPOCH))
     }
 
     /// The format, always 2.
     pub fn magic(&self) -> i8 {
-        self.bytes[at::MAGIC] as i8
+        self.bytes[field::MAGIC] as i8
     }
 
     /// The stored CRC-32C of everything from the attributes to the end of the batch.
     pub fn crc(&self) -> u32 {
-        self.i32_at(at::CRC) as u32
+        self.i32_at(field::CRC) as u32
     }
 
     /// All attribute bits.
     pub fn attributes(&self) -> i16 {
-        self.i16_at(at::ATTRIBUTES)
+        self.i16_at(field::ATTRIBUTES)
     }
 
     /// The codec of the records block.
@@ -185,17 +187,17 @@ impl BatchHeader {
 
     /// Last offset minus base offset, never negative. Also last sequence minus base sequence.
     pub fn last_offset_delta(&self) -> i32 {
-        self.i32_at(at::LAST_OFFSET_DELTA)
+        self.i32_at(field::LAST_OFFSET_DELTA)
     }
 
     /// What the records' timestamp deltas are relative to, in milliseconds; any number.
     pub fn base_timestamp(&self) -> i64 {
-        self.i64_at(at::BASE_TIMESTAMP)
+        self.i64_at(field::BASE_TIMESTAMP)
     }
 
     /// The greatest timestamp of the records, or the time of the append if the type is LogAppendTime.
     pub fn max_timestamp(&self) -> Option<Timestamp> {
-        Timestamp::new(self.i64_at(at::MAX_TIMESTAMP))
+        Timestamp::new(self.i64_at(field::MAX_TIMESTAMP))
     }
 
     /// The effective timestamp of a record with this delta.
@@ -211,10 +213,10 @@ impl BatchHeader {
 
     /// The idempotent or transactional producer, or the transaction a marker ends.
     pub fn producer(&self) -> Option<BatchProducer> {
-        let id = ProducerId::new(self.i64_at(at::PRODUCER_ID))?;
-        let epoch = ProducerEpoch::new(self.i16_at(at::PRODUCER_EPOCH))
+        let id = ProducerId::new(self.i64_at(field::PRODUCER_ID))?;
+        let epoch = ProducerEpoch::new(self.i16_at(field::PRODUCER_EPOCH))
             .expect("checked by parse: a producer has an epoch");
-        let first = self.i32_at(at::BASE_SEQUENCE);
+        let first = self.i32_at(field::BASE_SEQUENCE);
         let sequences = (first >= 0).then(|| BatchSequences {
             first,
             last: increment_sequence(first, self.last_offset_delta()),
@@ -224,7 +226,7 @@ impl BatchHeader {
 
     /// How many records the batch says it holds, never negative. Zero is legal in a compacted log.
     pub fn record_count(&self) -> i32 {
-        self.i32_at(at::RECORD_COUNT)
+        self.i32_at(field::RECORD_COUNT)
     }
 
     /// Moves the batch. The CRC does not cover it.
@@ -234,23 +236,23 @@ impl BatchHeader {
     pub fn set_base_offset(&mut self, base_offset: Offset) {
         let end = base_offset.checked_plus(self.last_offset_delta() as u64 + 1);
         assert!(end.is_some(), "a batch at {base_offset} ends past the greatest offset");
-        self.put(at::BASE_OFFSET, &base_offset.value().to_be_bytes());
+        self.put(field::BASE_OFFSET, &base_offset.value().to_be_bytes());
     }
 
     /// Stamps the epoch of the leader that appends the batch. The CRC does not cover it.
     pub fn set_partition_leader_epoch(&mut self, epoch: LeaderEpoch) {
-        self.put(at::PARTITION_LEADER_EPOCH, &epoch.value().to_be_bytes());
+        self.put(field::PARTITION_LEADER_EPOCH, &epoch.value().to_be_bytes());
     }
 
     /// Sets the greatest timestamp and who set it. [`BatchHeader::recompute_crc`] must follow.
     pub fn set_max_timestamp(&mut self, max: Option<Timestamp>, timestamp_type: TimestampType) {
-        self.put(at::MAX_TIMESTAMP, &Timestamp::to_wire(max).to_be_bytes());
+        self.put(field::MAX_TIMESTAMP, &Timestamp::to_wire(max).to_be_bytes());
         let rest = self.attributes() & !attribute::LOG_APPEND_TIME;
         let bit = match timestamp_type {
             TimestampType::CreateTime => 0,
             TimestampType::LogAppendTime => attribute::LOG_APPEND_TIME,
         };
-        self.put(at::ATTRIBUTES, &(rest | bit).to_be_bytes());
+        self.put(field::ATTRIBUTES, &(rest | bit).to_be_bytes());
     }
 
     /// Says that a body of this size in this codec follows. [`BatchHeader::recompute_crc`] must follow.
@@ -264,9 +266,9 @@ impl BatchHeader {
     ) -> Result<(), BatchError> {
         let length = body_size_bytes + (HEADER_SIZE_BYTES - LOG_OVERHEAD_BYTES);
         let length = i32::try_from(length).map_err(|_| BatchError::TooLarge { body_size_bytes })?;
-        self.put(at::BATCH_LENGTH, &length.to_be_bytes());
+        self.put(field::BATCH_LENGTH, &length.to_be_bytes());
         let rest = self.attributes() & !attribute::COMPRESSION_MASK;
-        self.put(at::ATTRIBUTES, &(rest | i16::from(compression.id())).to_be_bytes());
+        self.put(field::ATTRIBUTES, &(rest | i16::from(compression.id())).to_be_bytes());
         Ok(())
     }
 
@@ -276,8 +278,8 @@ impl BatchHeader {
     /// If `body` has not the size that the header says.
     pub fn recompute_crc(&mut self, body: &[u8]) {
         assert_eq!(body.len(), self.body_size_bytes(), "the body the header speaks of");
-        let crc = crc32c_of_both(&self.bytes[at::ATTRIBUTES..], body);
-        self.put(at::CRC, &crc.to_be_bytes());
+        let crc = crc32c_of_both(&self.bytes[field::ATTRIBUTES..], body);
+        self.put(field::CRC, &crc.to_be_bytes());
     }
 
     /// Checks the CRC of this header with `body` behind it.
@@ -285,13 +287,13 @@ impl BatchHeader {
     /// # Errors
     /// If the stored CRC is another one.
     pub fn verify_crc(&self, body: &[u8]) -> Result<(), BatchError> {
-        let computed = crc32c_of_both(&self.bytes[at::ATTRIBUTES..], body);
+        let computed = crc32c_of_both(&self.bytes[field::ATTRIBUTES..], body);
         self.compare_crc(computed)
     }
 
     /// Checks the CRC over the whole batch in one piece, which is faster.
     pub(super) fn verify_crc_of_whole(&self, batch: &[u8]) -> Result<(), BatchError> {
-        self.compare_crc(crc32c(&batch[at::ATTRIBUTES..]))
+        self.compare_crc(crc32c(&batch[field::ATTRIBUTES..]))
     }
 
     fn compare_crc(&self, computed: u32) -> Result<(), BatchError> {

@@ -30,9 +30,7 @@ use std::sync::Arc;
 use storage::fs::{Fs, FsFile, OpenMode};
 use storage::timestamp::Timestamp;
 
-use super::codec::{
-    HardState, LogBody, LogEntry, LogPayload, QuorumDecodeError, QuorumSnapshot,
-};
+use super::codec::{HardState, LogBody, LogEntry, LogPayload, QuorumDecodeError, QuorumSnapshot};
 use super::{Persist, QuorumState};
 
 /// The directory's name, in the log directory. Not a topic partition that a client could name.
@@ -416,11 +414,7 @@ impl LogStore {
     fn roll(&mut self) -> Result<(), LogStoreError> {
         self.sync_tail()?;
         self.active = None;
-        self.segments.push(Segment {
-            base_offset: self.next_offset,
-            size_bytes: 0,
-            max_index: 0,
-        });
+        self.segments.push(Segment { base_offset: self.next_offset, size_bytes: 0, max_index: 0 });
         Ok(())
     }
 

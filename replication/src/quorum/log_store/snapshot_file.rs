@@ -39,9 +39,8 @@ pub(super) fn write(
 ) -> Result<(), LogStoreError> {
     let path = dir.join(name(snapshot.index, snapshot.term));
     let unfinished = path.with_extension("checkpoint.tmp");
-    let written = write_content(fs, &unfinished, snapshot, now).and_then(|()| {
-        fs.rename(&unfinished, &path).map_err(io_error("rename into place", &path))
-    });
+    let written = write_content(fs, &unfinished, snapshot, now)
+        .and_then(|()| fs.rename(&unfinished, &path).map_err(io_error("rename into place", &path)));
     if written.is_err() {
         // On a full disk this gives the space back; if it fails too, the next open removes the file.
         let _ = fs.remove_file(&unfinished);
@@ -74,7 +73,8 @@ pub(super) fn read(
     term: u64,
 ) -> Result<QuorumSnapshot, LogStoreError> {
     let path = dir.join(name(index, term));
-    let corrupt = |position, reason| LogStoreError::Corrupt { path: path.clone(), position, reason };
+    let corrupt =
+        |position, reason| LogStoreError::Corrupt { path: path.clone(), position, reason };
     let file = fs.open(&path, OpenMode::Read).map_err(io_error("open", &path))?;
     let mut reader = BatchReader::new(file, 0).map_err(io_error("read", &path))?;
     let mut parts = Vec::new();
@@ -89,9 +89,8 @@ pub(super) fn read(
             }
         }
     }
-    let snapshot = QuorumSnapshot::decode(parts.iter().map(Vec::as_slice)).map_err(|source| {
-        LogStoreError::Payload { path: path.clone(), position: 0, source }
-    })?;
+    let snapshot = QuorumSnapshot::decode(parts.iter().map(Vec::as_slice))
+        .map_err(|source| LogStoreError::Payload { path: path.clone(), position: 0, source })?;
     if (snapshot.index, snapshot.term) != (index, term) {
         let source = QuorumDecodeError::Value {
             what: "snapshot index in a file of another name",

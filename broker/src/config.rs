@@ -8,6 +8,7 @@ mod absent;
 mod broker_config;
 mod broker_table;
 mod definition;
+mod describe;
 mod environment;
 mod error;
 mod flags;
@@ -24,11 +25,14 @@ mod value;
 
 pub use broker_config::{BrokerConfig, TopicToCreate};
 pub use definition::{Allowed, Change, ConfigDefinition, ConfigSource, ConfigType, Support, Unit};
+pub use describe::{
+    ConfigFilter, DescribedConfig, describe_broker, describe_cluster_default, describe_topic,
+};
 pub use error::{ConfigError, Origin};
 pub use flags::ServeFlags;
 pub use listener::{Endpoint, Listener, NamedEndpoint};
 pub use load::{ConfigWarning, LoadedConfig, load};
-pub use resolve::{ConfigLayers, ConfigMap, ConfigSynonym};
+pub use resolve::{ConfigLayers, ConfigMap, ConfigSynonym, StaticConfigMap};
 pub use table::ConfigTable;
 pub use topic_config::{
     CompressionType, TimestampType, TopicConfig, TopicConfigError, validate_topic_config,

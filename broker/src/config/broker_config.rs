@@ -10,7 +10,7 @@ use super::listener::Listener;
 use super::listeners::Listeners;
 use super::load::{ConfigWarning, Settings};
 use super::quorum::QuorumSettings;
-use super::resolve::ConfigMap;
+use super::resolve::StaticConfigMap;
 use super::table::ConfigTable;
 use super::value::{ConfigValue, split_list};
 
@@ -95,7 +95,7 @@ pub struct BrokerConfig {
     /// `--exit-with-stdin`.
     pub exit_with_stdin: bool,
     /// Every broker configuration given at the start, by Kafka's name.
-    pub statics: ConfigMap,
+    pub statics: StaticConfigMap,
 }
 
 impl BrokerConfig {
@@ -112,7 +112,7 @@ impl BrokerConfig {
         flags: &ServeFlags,
         warnings: &mut Vec<ConfigWarning>,
     ) -> Result<BrokerConfig, ConfigError> {
-        let mut statics: ConfigMap = settings
+        let mut statics: StaticConfigMap = settings
             .iter()
             .filter(|(name, _)| ConfigTable::BROKER.get(name).is_some())
             .map(|(name, (value, _))| (name.clone(), value.trim().to_owned()))
@@ -186,7 +186,7 @@ impl BrokerConfig {
 }
 
 /// `node.id`, or its old name `broker.id`; afterwards both say it, as in Kafka.
-fn node_id(statics: &mut ConfigMap) -> Result<i32, ConfigError> {
+fn node_id(statics: &mut StaticConfigMap) -> Result<i32, ConfigError> {
     let given = Given(statics);
     let (node_id, broker_id) = (given.set_number("node.id"), given.set_number("broker.id"));
     let conflict = |key, value: i32, reason: &str| {
@@ -221,7 +221,7 @@ fn data_dir(given: &Given<'_>) -> Result<PathBuf, ConfigError> {
 }
 
 /// The settings given at the start over the defaults; each is valid by the table.
-pub(super) struct Given<'a>(pub(super) &'a ConfigMap);
+pub(super) struct Given<'a>(pub(super) &'a StaticConfigMap);
 
 impl Given<'_> {
     /// The value as text; `None` where nothing is set and the table has no default.

@@ -30,6 +30,7 @@ const fn unset(
 }
 
 /// The table, in the order of the names.
+#[rustfmt::skip] // one line, one configuration
 pub const BROKER_CONFIGS: &[ConfigDefinition] = &[
     unset("advertised.listeners", String, "Addresses told to clients, `NAME://host:port,…`; a listener without one advertises the address its client dialled."),
     broker("auto.create.topics.enable", Boolean, "true", "Whether asking for the metadata of an unknown topic creates it."),
@@ -66,7 +67,7 @@ pub const BROKER_CONFIGS: &[ConfigDefinition] = &[
     broker("log.message.timestamp.after.max.ms", Long, "3600000", "Default of the topic configuration `message.timestamp.after.max.ms`.").allow(AtLeast(0)).unit(Milliseconds).dynamic(),
     broker("log.message.timestamp.before.max.ms", Long, LONG_MAX, "Default of the topic configuration `message.timestamp.before.max.ms`.").allow(AtLeast(0)).unit(Milliseconds).dynamic(),
     broker("log.message.timestamp.type", String, "CreateTime", "Default of the topic configuration `message.timestamp.type`.").allow(OneOf(TIMESTAMP_TYPES)).dynamic(),
-    broker("log.preallocate", Boolean, "false", "Default of the topic configuration `preallocate`.").dynamic(),
+    broker("log.preallocate", Boolean, "false", "Default of the topic configuration `preallocate`.").dynamic().absent("preallocation of segment files"),
     broker("log.retention.bytes", Long, "-1", "Default of the topic configuration `retention.bytes`.").unit(Bytes).dynamic(),
     broker("log.retention.check.interval.ms", Long, "300000", "How often old segments are looked for.").allow(AtLeast(1)).unit(Milliseconds),
     broker("log.retention.hours", Int, "168", "Default of `retention.ms`, in hours, if neither milliseconds nor minutes are set.").unit(Hours),

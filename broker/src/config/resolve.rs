@@ -3,23 +3,26 @@
 //! each level.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::definition::{ConfigDefinition, ConfigSource};
 use super::table::ConfigTable;
 use super::value::ConfigValue;
 
 /// Settings by name, as text: what the metadata image keeps for one resource.
-pub type ConfigMap = BTreeMap<String, String>;
+pub type ConfigMap = imbl::OrdMap<Arc<str>, Arc<str>>;
+/// Broker settings by name, as text, given at the start.
+pub type StaticConfigMap = BTreeMap<String, String>;
 
 /// All that bears on the value of a configuration, the topic's own settings apart.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigLayers<'a> {
     /// Set at run time on this broker.
-    pub broker: &'a ConfigMap,
+    pub broker: Option<&'a ConfigMap>,
     /// Set at run time for all brokers.
     pub cluster: &'a ConfigMap,
     /// Given at the start.
-    pub statics: &'a ConfigMap,
+    pub statics: &'a StaticConfigMap,
 }
 
 /// One of the values that bear on a configuration, under the name and at the level where it was given.
@@ -73,13 +76,19 @@ fn alternatives(name: &'static str) -> Vec<Alternative> {
     }
 }
 
+/// The levels above the built-in defaults, most specific first.
+const LEVELS: [ConfigSource; 3] =
+    [ConfigSource::DynamicBroker, ConfigSource::DynamicDefaultBroker, ConfigSource::StaticBroker];
+
 impl<'a> ConfigLayers<'a> {
-    fn levels(&self) -> [(&'a ConfigMap, ConfigSource); 3] {
-        [
-            (self.broker, ConfigSource::DynamicBroker),
-            (self.cluster, ConfigSource::DynamicDefaultBroker),
-            (self.statics, ConfigSource::StaticBroker),
-        ]
+    /// What one level itself says.
+    fn at(&self, level: ConfigSource, name: &str) -> Option<&'a str> {
+        match level {
+            ConfigSource::DynamicBroker => self.broker?.get(name).map(AsRef::as_ref),
+            ConfigSource::DynamicDefaultBroker => self.cluster.get(name).map(AsRef::as_ref),
+            ConfigSource::StaticBroker => self.statics.get(name).map(String::as_str),
+            ConfigSource::Topic | ConfigSource::Default => None,
+        }
     }
 
     /// The value of a broker configuration itself, in its own unit; `None` where nothing is set (Kafka's null).
@@ -87,13 +96,9 @@ impl<'a> ConfigLayers<'a> {
     /// `log.retention.hours=168`.
     ///
     /// A dynamic value that does not parse (written by another version) is passed over.
-    pub fn broker_value(&self, definition: &'static ConfigDefinition) -> Option<String> {
-        self.levels()
-            .into_iter()
-            .filter_map(|(map, _)| map.get(definition.name))
-            .find(|value| definition.parse(value).is_ok())
-            .cloned()
-            .or_else(|| definition.default.map(str::to_owned))
+    pub fn broker_value(&self, definition: &'static ConfigDefinition) -> Option<ConfigValue> {
+        let given = LEVELS.into_iter().filter_map(|level| self.at(level, definition.name));
+        given.chain(definition.default).find_map(|value| definition.parse(value).ok())
     }
 
     /// All values that bear on a broker configuration, most specific first, from the first one under its own
@@ -101,10 +106,10 @@ impl<'a> ConfigLayers<'a> {
     pub fn broker_synonyms(&self, name: &'static str) -> Vec<ConfigSynonym> {
         let alternatives = alternatives(name);
         let mut synonyms = Vec::new();
-        for (map, source) in self.levels() {
+        for source in LEVELS {
             for alternative in &alternatives {
-                if let Some(value) = map.get(alternative.name) {
-                    let value = value.clone();
+                if let Some(value) = self.at(source, alternative.name) {
+                    let value = value.to_owned();
                     synonyms.push(ConfigSynonym { name: alternative.name, value, source });
                 }
             }
@@ -128,13 +133,12 @@ impl<'a> ConfigLayers<'a> {
                 Some((alternative, ConfigTable::BROKER.get(alternative.name)?))
             })
         };
-        for (map, _) in self.levels() {
+        for level in LEVELS {
             for (alternative, broker) in alternatives() {
-                let Some(Ok(value)) = map.get(alternative.name).map(|value| broker.parse(value))
-                else {
-                    continue;
-                };
-                return in_first_unit(value, alternative.multiplier);
+                let given = self.at(level, alternative.name);
+                if let Some(Ok(value)) = given.map(|value| broker.parse(value)) {
+                    return in_first_unit(value, alternative.multiplier);
+                }
             }
         }
         for (alternative, broker) in alternatives() {

@@ -62,8 +62,6 @@ pub struct TopicConfig {
     pub message_timestamp_type: TimestampType,
     /// `min.insync.replicas`, as configured: the effective value is at most the number of replicas.
     pub min_insync_replicas: u32,
-    /// `preallocate`.
-    pub preallocate: bool,
     /// `retention.bytes`, of a partition; `None` is no limit.
     pub retention_bytes: Option<u64>,
     /// `retention.ms`; `None` is no limit.
@@ -116,7 +114,6 @@ impl TopicConfig {
                 _ => TimestampType::CreateTime,
             },
             min_insync_replicas: u32::try_from(integer("min.insync.replicas")).unwrap_or(1),
-            preallocate: boolean("preallocate"),
             retention_bytes: u64::try_from(integer("retention.bytes")).ok(),
             retention_ms: u64::try_from(integer("retention.ms")).ok(),
             segment_bytes: bytes("segment.bytes"),

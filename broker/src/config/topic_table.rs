@@ -8,6 +8,7 @@ use ConfigType::{Boolean, Double, Int, List, Long, String};
 use Unit::{Bytes, Count, Milliseconds};
 
 const CLEANER: &str = "compaction";
+const PREALLOCATION: &str = "preallocation of segment files";
 const TIERED_STORAGE: &str = "tiered storage";
 const THROTTLES: &str = "replication throttling";
 const LONG_MAX: &str = "9223372036854775807";
@@ -28,6 +29,7 @@ const fn topic(
 }
 
 /// The table, in the order of the names.
+#[rustfmt::skip] // one line, one sentence
 pub const TOPIC_CONFIGS: &[ConfigDefinition] = &[
     topic("cleanup.policy", List, "delete", "What happens to old segments: `delete` drops them by age and size.")
         .allow(ListOf(&["compact", "delete"]))
@@ -116,7 +118,8 @@ pub const TOPIC_CONFIGS: &[ConfigDefinition] = &[
         .unit(Count)
         .synonym("min.insync.replicas"),
     topic("preallocate", Boolean, "false", "Whether a new segment's file gets its full size at once.")
-        .synonym("log.preallocate"),
+        .synonym("log.preallocate")
+        .absent(PREALLOCATION),
     topic("remote.log.copy.disable", Boolean, "false", "Whether segments are no longer copied to remote storage.")
         .absent(TIERED_STORAGE),
     topic("remote.log.delete.on.disable", Boolean, "false", "Whether remote segments are deleted when remote storage is turned off.")

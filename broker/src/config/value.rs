@@ -18,6 +18,19 @@ pub enum ConfigValue {
     List(Vec<String>),
 }
 
+/// As Kafka shows a value: numbers in decimal, booleans in small letters, lists joined by commas.
+impl std::fmt::Display for ConfigValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ConfigValue::Boolean(value) => write!(f, "{value}"),
+            ConfigValue::String(value) => write!(f, "{value}"),
+            ConfigValue::Integer(value) => write!(f, "{value}"),
+            ConfigValue::Double(value) => write!(f, "{value:?}"),
+            ConfigValue::List(items) => write!(f, "{}", items.join(",")),
+        }
+    }
+}
+
 /// Why a value does not fit its definition. Its text says what is allowed, in Kafka's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Invalid value {value} for configuration {name}: {reason}")]

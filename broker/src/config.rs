@@ -5,21 +5,21 @@
 //! A name that is not followed is refused or warned about, never silently accepted.
 
 mod absent;
-mod broker_config;
+pub mod broker_config;
 mod broker_table;
 mod definition;
 mod describe;
 mod environment;
 mod error;
 mod flags;
-mod listener;
+pub mod listener;
 mod listeners;
 mod load;
 mod properties;
 mod quorum;
 mod resolve;
 mod table;
-mod topic_config;
+pub mod topic_config;
 mod topic_table;
 mod value;
 
@@ -32,9 +32,8 @@ pub use error::{ConfigError, Origin};
 pub use flags::ServeFlags;
 pub use listener::{Endpoint, Listener, NamedEndpoint};
 pub use load::{ConfigWarning, LoadedConfig, load};
-pub use resolve::{ConfigLayers, ConfigMap, ConfigSynonym, StaticConfigMap};
+pub use replication::metadata::ConfigMap;
+pub use resolve::{ConfigLayers, ConfigSynonym, StaticConfigMap};
 pub use table::ConfigTable;
-pub use topic_config::{
-    CompressionType, TimestampType, TopicConfig, TopicConfigError, validate_topic_config,
-};
+pub use topic_config::{TopicConfig, TopicConfigError, validate_topic_config};
 pub use value::{ConfigValue, InvalidValue, split_list};

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use replication::identity::BrokerId;
+
 use super::error::ConfigError;
 use super::flags::{self, ServeFlags};
 use super::listener::Listener;
@@ -26,8 +28,8 @@ pub struct TopicToCreate {
 /// What the broker was told at its start. Every value is in its range; sizes are in bytes.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
-    /// `node.id`: 0 or more.
-    pub node_id: i32,
+    /// `node.id`.
+    pub node_id: BrokerId,
     /// `broker.rack`.
     pub broker_rack: Option<String>,
     /// Where clients connect: at least one, names unique; controller listeners are not among them.
@@ -186,25 +188,28 @@ impl BrokerConfig {
 }
 
 /// `node.id`, or its old name `broker.id`; afterwards both say it, as in Kafka.
-fn node_id(statics: &mut StaticConfigMap) -> Result<i32, ConfigError> {
+fn node_id(statics: &mut StaticConfigMap) -> Result<BrokerId, ConfigError> {
     let given = Given(statics);
-    let (node_id, broker_id) = (given.set_number("node.id"), given.set_number("broker.id"));
+    let (node_id, broker_id_given) = (given.set_number("node.id"), given.set_number("broker.id"));
     let conflict = |key, value: i32, reason: &str| {
         Err(ConfigError::Conflict { key, value: value.to_string(), reason: reason.to_owned() })
     };
-    let id = match (node_id, broker_id) {
+    let id = match (node_id, broker_id_given) {
         (Some(node), Some(broker)) if node != broker => {
             return conflict("broker.id", broker, "it must be what node.id is");
         }
-        (Some(id), _) => id,
-        (None, Some(id)) if id < 0 => return conflict("broker.id", id, "it must be at least 0"),
-        (None, Some(id)) => id,
-        (None, None) => return Ok(given.number("node.id")),
+        (Some(id), _) | (None, Some(id)) => id,
+        (None, None) => given.number("node.id"),
     };
-    for name in ["node.id", "broker.id"] {
-        statics.insert(name.to_owned(), id.to_string());
+    let Some(broker_id) = BrokerId::new(id) else {
+        return conflict("broker.id", id, "it must be at least 0");
+    };
+    if node_id.or(broker_id_given).is_some() {
+        for name in ["node.id", "broker.id"] {
+            statics.insert(name.to_owned(), id.to_string());
+        }
     }
-    Ok(id)
+    Ok(broker_id)
 }
 
 fn data_dir(given: &Given<'_>) -> Result<PathBuf, ConfigError> {

@@ -1,8 +1,10 @@
 //! What DescribeConfigs answers about one topic, this broker, or the cluster's defaults, as Kafka's
 //! `ConfigHelper` does: effective values, where each comes from, and every value that bears on it.
 
+use replication::metadata::ConfigMap;
+
 use super::definition::{Change, ConfigDefinition, ConfigSource, ConfigType};
-use super::resolve::{ConfigLayers, ConfigMap, ConfigSynonym};
+use super::resolve::{ConfigLayers, ConfigSynonym};
 use super::table::ConfigTable;
 
 /// One line of an answer to DescribeConfigs. Nothing in the tables is secret, so none is marked sensitive.

@@ -296,7 +296,7 @@ log.retention.check.interval.ms=300000
     #[test]
     fn without_a_word_it_is_one_broker_on_loopback() {
         let LoadedConfig { config, warnings } = load(&ServeFlags::default(), []).unwrap();
-        assert_eq!(config.node_id, 1);
+        assert_eq!(config.node_id.value(), 1);
         assert_eq!(config.listeners.len(), 1);
         assert_eq!(config.listeners[0].name, "PLAINTEXT");
         assert_eq!(config.listeners[0].bind.to_string(), "127.0.0.1:9092");
@@ -308,7 +308,7 @@ log.retention.check.interval.ms=300000
     #[test]
     fn the_file_that_kafka_ships_starts_unchanged() {
         let LoadedConfig { config, warnings } = with_file(STOCK, ServeFlags::default()).unwrap();
-        assert_eq!(config.node_id, 1);
+        assert_eq!(config.node_id.value(), 1);
         assert_eq!(config.data_dir, PathBuf::from("/tmp/kraft-combined-logs"));
         assert_eq!(config.listeners.len(), 1);
         assert!(config.listeners[0].bind.is_wildcard());
@@ -337,7 +337,7 @@ log.retention.check.interval.ms=300000
         let variables =
             [("KAFKA_NUM_PARTITIONS", "3"), ("KAFKA_NODE_ID", "8"), ("KAFKA_OPTS", "-x")];
         let LoadedConfig { config, warnings } = load(&flags, environment(&variables)).unwrap();
-        assert_eq!((config.num_partitions, config.node_id), (4, 8));
+        assert_eq!((config.num_partitions, config.node_id.value()), (4, 8));
         assert_eq!(config.data_dir, PathBuf::from("/flag"));
         assert_eq!(config.statics["message.max.bytes"], "1000");
         assert_eq!(warnings, []);
@@ -479,7 +479,7 @@ log.retention.check.interval.ms=300000
     #[test]
     fn the_old_name_of_the_node_id_is_followed_and_both_are_shown() {
         let config = with_set(&["broker.id=5"]).unwrap().config;
-        assert_eq!(config.node_id, 5);
+        assert_eq!(config.node_id.value(), 5);
         assert_eq!(config.statics["node.id"], "5");
     }
 }

@@ -1,13 +1,15 @@
 //! Who is in the metadata quorum. Only a quorum of this node alone is there yet, and it counts as none: its
 //! controller listener is not opened. Everything else is refused by name.
 
+use replication::identity::BrokerId;
+
 use super::error::ConfigError;
 use super::listener::{Endpoint, NamedEndpoint};
 use super::value::split_list;
 
 /// What the settings say about the quorum.
 pub(super) struct QuorumSettings<'a> {
-    pub(super) node_id: i32,
+    pub(super) node_id: BrokerId,
     /// `process.roles`, split.
     pub(super) process_roles: Vec<String>,
     /// `controller.quorum.voters`, `id@host:port,…`.
@@ -43,7 +45,7 @@ impl QuorumSettings<'_> {
                 value: self.voters.to_owned(),
                 reason,
             })?;
-            if id != self.node_id {
+            if id != self.node_id.value() {
                 return Err(unsupported(
                     "controller.quorum.voters",
                     self.voters,

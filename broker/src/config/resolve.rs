@@ -3,14 +3,14 @@
 //! each level.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use replication::metadata::{ConfigMap, MetadataImage};
+
+use super::broker_config::BrokerConfig;
 use super::definition::{ConfigDefinition, ConfigSource};
 use super::table::ConfigTable;
 use super::value::ConfigValue;
 
-/// Settings by name, as text: what the metadata image keeps for one resource.
-pub type ConfigMap = imbl::OrdMap<Arc<str>, Arc<str>>;
 /// Broker settings by name, as text, given at the start.
 pub type StaticConfigMap = BTreeMap<String, String>;
 
@@ -81,6 +81,15 @@ const LEVELS: [ConfigSource; 3] =
     [ConfigSource::DynamicBroker, ConfigSource::DynamicDefaultBroker, ConfigSource::StaticBroker];
 
 impl<'a> ConfigLayers<'a> {
+    /// What bears on this broker's configuration now.
+    pub fn new(config: &'a BrokerConfig, image: &'a MetadataImage) -> Self {
+        ConfigLayers {
+            broker: image.broker_configs(config.node_id),
+            cluster: image.cluster_configs(),
+            statics: &config.statics,
+        }
+    }
+
     /// What one level itself says.
     fn at(&self, level: ConfigSource, name: &str) -> Option<&'a str> {
         match level {

@@ -2,48 +2,21 @@
 
 use std::time::Duration;
 
+use replication::metadata::ConfigMap;
+use storage::compression::Compression;
+use storage::log_validator::{AppendOrigin, TopicCompression, ValidationConfig};
+use storage::record_batch::TimestampType;
+
 use super::definition::{ConfigDefinition, Support};
-use super::resolve::{ConfigLayers, ConfigMap};
+use super::resolve::ConfigLayers;
 use super::table::ConfigTable;
 use super::value::{ConfigValue, InvalidValue};
-
-/// Who sets a record's timestamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampType {
-    /// The producer.
-    CreateTime,
-    /// The broker, at append.
-    LogAppendTime,
-}
-
-/// The codec of stored batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CompressionType {
-    /// The one the batch arrived with.
-    Producer,
-    /// None.
-    Uncompressed,
-    /// gzip.
-    Gzip,
-    /// Snappy.
-    Snappy,
-    /// LZ4.
-    Lz4,
-    /// Zstandard.
-    Zstd,
-}
 
 /// The effective configuration of one topic. Times are in milliseconds; a limit that is off is `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
-    /// `compression.type`.
-    pub compression_type: CompressionType,
-    /// `compression.gzip.level`; -1 is the codec's own default.
-    pub compression_gzip_level: i32,
-    /// `compression.lz4.level`.
-    pub compression_lz4_level: i32,
-    /// `compression.zstd.level`.
-    pub compression_zstd_level: i32,
+    /// `compression.type`, with the level that goes with it.
+    pub compression: TopicCompression,
     /// `file.delete.delay.ms`.
     pub file_delete_delay: Duration,
     /// `flush.messages`: 1 or more.
@@ -90,18 +63,24 @@ impl TopicConfig {
         // broker configurations allows in a few places) is clipped.
         let unsigned = |name| u64::try_from(integer(name)).unwrap_or(0);
         let bytes = |name| u32::try_from(integer(name)).unwrap_or(0);
-        let level = |name| i32::try_from(integer(name)).unwrap_or(-1);
+        let level = |name| i32::try_from(integer(name)).ok();
         let boolean = |name| value(name) == ConfigValue::Boolean(true);
         let word = |name| match value(name) {
             ConfigValue::String(word) => word,
             other => unreachable!("{name} is text in the table, not {other:?}"),
         };
         let off_at_max = |number: u64| (number < i64::MAX.unsigned_abs()).then_some(number);
+        // -1 is the codec's own default, for gzip only: Zstandard has negative levels.
+        let gzip_level = level("compression.gzip.level").filter(|level| *level != -1);
         TopicConfig {
-            compression_type: CompressionType::from_word(&word("compression.type")),
-            compression_gzip_level: level("compression.gzip.level"),
-            compression_lz4_level: level("compression.lz4.level"),
-            compression_zstd_level: level("compression.zstd.level"),
+            compression: match word("compression.type").as_str() {
+                "uncompressed" => TopicCompression::To(Compression::None, None),
+                "gzip" => TopicCompression::To(Compression::Gzip, gzip_level),
+                "snappy" => TopicCompression::To(Compression::Snappy, None),
+                "lz4" => TopicCompression::To(Compression::Lz4, level("compression.lz4.level")),
+                "zstd" => TopicCompression::To(Compression::Zstd, level("compression.zstd.level")),
+                _ => TopicCompression::Producer,
+            },
             file_delete_delay: Duration::from_millis(unsigned("file.delete.delay.ms")),
             flush_messages: unsigned("flush.messages").max(1),
             flush_ms: off_at_max(unsigned("flush.ms")),
@@ -123,17 +102,17 @@ impl TopicConfig {
             unclean_leader_election_enable: boolean("unclean.leader.election.enable"),
         }
     }
-}
 
-impl CompressionType {
-    fn from_word(word: &str) -> CompressionType {
-        match word {
-            "uncompressed" => CompressionType::Uncompressed,
-            "gzip" => CompressionType::Gzip,
-            "snappy" => CompressionType::Snappy,
-            "lz4" => CompressionType::Lz4,
-            "zstd" => CompressionType::Zstd,
-            _ => CompressionType::Producer,
+    /// What a client's batches are checked against.
+    pub fn validation_config(&self) -> ValidationConfig {
+        ValidationConfig {
+            max_message_bytes: self.max_message_bytes as usize,
+            timestamp_type: self.message_timestamp_type,
+            before_max_ms: self.message_timestamp_before_max_ms,
+            after_max_ms: self.message_timestamp_after_max_ms,
+            compression: self.compression,
+            compacted: false,
+            origin: AppendOrigin::Client,
         }
     }
 }

@@ -269,3 +269,159 @@ impl Read for Decompressor<'_> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn arb_data() -> impl Strategy<Value = Vec<u8>> {
+        let noise = prop::collection::vec(any::<u8>(), 0..5000);
+        let runs = prop::collection::vec((any::<u8>(), 0usize..30_000), 0..12)
+            .prop_map(|runs| runs.into_iter().flat_map(|(b, n)| vec![b; n]).collect::<Vec<u8>>());
+        prop_oneof![noise, runs]
+    }
+
+    #[test]
+    fn several_gzip_members_and_zstd_frames_are_one_block() {
+        for codec in [Compression::Gzip, Compression::Zstd] {
+            let mut data = compress(codec, None, b"one ").unwrap();
+            data.extend(compress(codec, None, b"").unwrap());
+            data.extend(compress(codec, None, b"two").unwrap());
+            assert_eq!(decompress(codec, &data, LIMIT).unwrap(), b"one two");
+        }
+    }
+
+    #[test]
+    fn snappy_is_read_raw_and_framed_and_written_framed() {
+        let text = b"snappy snappy snappy".repeat(5000);
+        let raw = snap::raw::Encoder::new().compress_vec(&text).unwrap();
+        assert_eq!(decompress(Compression::Snappy, &raw, LIMIT).unwrap(), text);
+        let framed = compress(Compression::Snappy, None, &text).unwrap();
+        assert_eq!(framed[..16], *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
+        assert_eq!(decompress(Compression::Snappy, &framed, LIMIT).unwrap(), text);
+        let twice = [&framed[..], &framed[..]].concat();
+        assert_eq!(decompress(Compression::Snappy, &twice, LIMIT).unwrap(), text.repeat(2));
+    }
+
+    #[test]
+    fn lz4_frames_are_kafkas_and_the_legacy_format_is_refused() {
+        let framed = compress(Compression::Lz4, None, b"lz4").unwrap();
+        assert_eq!(framed[..6], [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40], "v1, independent, 64 KiB");
+        let legacy = [0x02, 0x21, 0x4c, 0x18, 0, 0, 0, 0];
+        assert!(decompress(Compression::Lz4, &legacy, LIMIT).is_err());
+    }
+
+    #[test]
+    fn levels_are_obeyed_and_clamped() {
+        let words = (0..40_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 20).to_string());
+        let text = words.collect::<Vec<_>>().join(" ").into_bytes();
+        for codec in [Compression::Gzip, Compression::Zstd] {
+            let size = |level| compress(codec, Some(level), &text).unwrap().len();
+            assert!(size(9) < size(1), "{codec:?}");
+        }
+        assert!(compress(Compression::Gzip, Some(99), &text).is_ok());
+    }
+
+    #[test]
+    fn a_window_of_level_22_is_read_and_a_larger_one_refused() {
+        let text = b"window".repeat(100);
+        let data = zstd::stream::encode_all(&text[..], 22).unwrap();
+        assert_eq!(decompress(Compression::Zstd, &data, LIMIT).unwrap(), text);
+        // A frame that asks for 2 TiB: window descriptor 31 << 3.
+        let huge = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00];
+        assert!(decompress(Compression::Zstd, &huge, LIMIT).is_err());
+    }
+
+    #[test]
+    fn a_snappy_block_that_claims_gigabytes_reserves_nothing() {
+        let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0x00, 0x61];
+        let error = decompress(Compression::Snappy, &claim, usize::MAX).unwrap_err();
+        assert!(error.to_string().contains("claims more"), "{error}");
+    }
+
+    #[test]
+    fn a_bomb_ends_at_the_limit_and_not_before() {
+        let zeroes = vec![0; LIMIT];
+        for codec in Compression::ALL {
+            let data = compress(codec, None, &zeroes).unwrap();
+            assert_eq!(decompress(codec, &data, LIMIT).unwrap().len(), LIMIT, "{codec:?}");
+            let error = decompress(codec, &data, LIMIT - 1).unwrap_err();
+            assert!(
+                matches!(error, CompressionError::OutputTooLarge { max_output_bytes, .. }
+                    if max_output_bytes == LIMIT - 1),
+                "{codec:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_compressor_stops_at_its_limit() {
+        for codec in Compression::ALL {
+            let size = compress(codec, None, b"some text").unwrap().len();
+            for (limit, fits) in [(size, true), (size - 1, false)] {
+                let mut compressor = Compressor::new(codec, None, limit).unwrap();
+                let written = compressor.write_all(b"some text");
+                let done = match written {
+                    Ok(()) => compressor.finish(),
+                    Err(error) => Err(compressor.error(error)),
+                };
+                assert_eq!(done.is_ok(), fits, "{codec:?} {limit}");
+                if let Err(error) = done {
+                    assert!(matches!(error, CompressionError::OutputTooLarge { .. }), "{error}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_codec_gives_back_what_it_took(data in arb_data()) {
+            for codec in Compression::ALL {
+                let compressed = compress(codec, None, &data).unwrap();
+                prop_assert_eq!(&decompress(codec, &compressed, LIMIT).unwrap(), &data);
+            }
+        }
+
+        /// Damaged data yields an error or bytes within the limit; never a panic.
+        #[test]
+        fn damaged_data_stays_within_the_limit(
+            data in arb_data(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            limit in 0usize..100_000,
+        ) {
+            for codec in Compression::ALL {
+                let mut compressed = compress(codec, None, &data).unwrap();
+                for (at, byte) in &damage {
+                    if !compressed.is_empty() {
+                        let at = at.index(compressed.len());
+                        compressed[at] = *byte;
+                    }
+                }
+                if let Ok(output) = decompress(codec, &compressed, limit) {
+                    prop_assert!(output.len() <= limit);
+                }
+            }
+        }
+
+        #[test]
+        fn noise_behind_a_true_beginning_is_no_panic(noise in prop::collection::vec(any::<u8>(), 0..400)) {
+            let beginnings: [(Compression, &[u8]); 7] = [
+                (Compression::Gzip, &[0x1f, 0x8b, 8]),
+                (Compression::Snappy, b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"),
+                (Compression::Snappy, b""),
+                (Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18]),
+                (Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0x40, 0x70, 0xdf]),
+                (Compression::Lz4, &[0x04, 0x22, 0x4d, 0x18, 0x40, 0x40, 0xc0]),
+                (Compression::Zstd, &[0x28, 0xb5, 0x2f, 0xfd]),
+            ];
+            for (codec, beginning) in beginnings {
+                let data = [beginning, &noise].concat();
+                let _ = decompress(codec, &data, LIMIT);
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 pub mod fetch_session;
 pub mod handlers;
+pub mod logging;
 pub mod metadata_cache;
 pub mod network;
 pub mod purgatory;

@@ -9,6 +9,8 @@
 mod error;
 mod framing;
 mod records;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 

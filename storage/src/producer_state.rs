@@ -13,6 +13,8 @@ mod check;
 mod producer_entry;
 mod producer_id;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod window_refill;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ pub mod broker_config;
 mod broker_table;
 mod definition;
 mod describe;
+mod documentation;
 mod environment;
 mod error;
 mod flags;
@@ -28,6 +29,7 @@ pub use definition::{Allowed, Change, ConfigDefinition, ConfigSource, ConfigType
 pub use describe::{
     ConfigFilter, DescribedConfig, describe_broker, describe_cluster_default, describe_topic,
 };
+pub use documentation::markdown as documentation;
 pub use error::{ConfigError, Origin};
 pub use flags::ServeFlags;
 pub use listener::{Endpoint, Listener, NamedEndpoint};

@@ -113,3 +113,132 @@ fn described(
         documentation: definition.documentation,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn dynamic(settings: &[(&str, &str)]) -> ConfigMap {
+        settings.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect()
+    }
+
+    fn statics(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// `value source name=value:source …`, as short as a test can read.
+    fn shown(described: &[DescribedConfig]) -> Vec<String> {
+        let one = |config: &DescribedConfig| {
+            let synonyms = config.synonyms.iter().map(|synonym| {
+                format!(" {}={}:{}", synonym.name, synonym.value, synonym.source.id())
+            });
+            let value = config.value.as_deref().unwrap_or("null");
+            format!("{value} {}{}", config.source.id(), synonyms.collect::<String>())
+        };
+        described.iter().map(one).collect()
+    }
+
+    fn topic(name: &str, own: &[(&str, &str)], layers: ConfigLayers<'_>) -> String {
+        let keys = [name.to_owned()];
+        shown(&describe_topic(&dynamic(own), layers, ConfigFilter::new(Some(&keys)))).remove(0)
+    }
+
+    fn broker(name: &str, layers: ConfigLayers<'_>) -> String {
+        let keys = [name.to_owned()];
+        shown(&describe_broker(layers, ConfigFilter::new(Some(&keys)))).remove(0)
+    }
+
+    /// What Kafka 4.1 answered for the same settings, here and in the tests below.
+    #[test]
+    fn without_settings_a_topic_shows_the_defaults_of_the_broker() {
+        let (cluster, none) = (dynamic(&[("min.insync.replicas", "1")]), statics(&[]));
+        let layers = ConfigLayers { broker: None, cluster: &cluster, statics: &none };
+        for (name, expected) in [
+            ("cleanup.policy", "delete 5 log.cleanup.policy=delete:5"),
+            ("retention.ms", "604800000 5"),
+            ("segment.ms", "604800000 5"),
+            ("flush.ms", "9223372036854775807 5"),
+            ("min.insync.replicas", "1 3 min.insync.replicas=1:3 min.insync.replicas=1:5"),
+            ("min.cleanable.dirty.ratio", "0.5 5 log.cleaner.min.cleanable.ratio=0.5:5"),
+            ("remote.storage.enable", "false 5"),
+            ("follower.replication.throttled.replicas", " 5"),
+        ] {
+            assert_eq!(topic(name, &[], layers), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_static_setting_in_hours_counts_and_is_no_synonym_of_milliseconds() {
+        let cluster = dynamic(&[]);
+        let given = statics(&[
+            ("log.retention.hours", "24"),
+            ("log.retention.minutes", "60"),
+            ("log.roll.hours", "5"),
+            ("log.roll.jitter.ms", "7"),
+            ("log.flush.scheduler.interval.ms", "77"),
+            ("log.segment.bytes", "2000000"),
+        ]);
+        let layers = ConfigLayers { broker: None, cluster: &cluster, statics: &given };
+        for (name, expected) in [
+            ("retention.ms", "3600000 5"),
+            ("segment.ms", "18000000 5"),
+            ("segment.jitter.ms", "7 4 log.roll.jitter.ms=7:4 log.roll.jitter.hours=0:5"),
+            ("flush.ms", "77 5"),
+            (
+                "segment.bytes",
+                "2000000 4 log.segment.bytes=2000000:4 log.segment.bytes=1073741824:5",
+            ),
+        ] {
+            assert_eq!(topic(name, &[], layers), expected, "{name}");
+        }
+        for (name, expected) in [
+            ("log.retention.ms", "null 5"),
+            (
+                "log.retention.minutes",
+                "60 4 log.retention.minutes=60:4 log.retention.hours=24:4 log.retention.hours=168:5",
+            ),
+            ("log.retention.hours", "24 4 log.retention.hours=24:4 log.retention.hours=168:5"),
+            ("log.flush.interval.ms", "null 5"),
+        ] {
+            assert_eq!(broker(name, layers), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_topics_own_setting_wins_over_the_brokers_over_the_clusters() {
+        let cluster = dynamic(&[("log.retention.ms", "7000"), ("message.max.bytes", "3000000")]);
+        let own = dynamic(&[("log.retention.ms", "5000")]);
+        let none = statics(&[]);
+        let layers = ConfigLayers { broker: Some(&own), cluster: &cluster, statics: &none };
+        let broker_part =
+            "log.retention.ms=5000:2 log.retention.ms=7000:3 log.retention.hours=168:5";
+        assert_eq!(topic("retention.ms", &[], layers), format!("5000 2 {broker_part}"));
+        assert_eq!(
+            topic("retention.ms", &[("retention.ms", " 1 ")], layers),
+            format!("1 1 retention.ms=1:1 {broker_part}")
+        );
+        assert_eq!(
+            broker("message.max.bytes", layers),
+            "3000000 3 message.max.bytes=3000000:3 message.max.bytes=1048588:5"
+        );
+        assert_eq!(
+            shown(&describe_cluster_default(&cluster, ConfigFilter::new(None))),
+            ["7000 3 log.retention.ms=7000:3", "3000000 3 message.max.bytes=3000000:3"]
+        );
+    }
+
+    #[test]
+    fn all_are_shown_for_no_list_and_for_an_empty_one_and_unknown_names_are_left_out() {
+        let (cluster, none) = (dynamic(&[]), statics(&[]));
+        let layers = ConfigLayers { broker: None, cluster: &cluster, statics: &none };
+        let count = |keys: Option<&[String]>| {
+            describe_topic(&cluster, layers, ConfigFilter::new(keys)).len()
+        };
+        assert_eq!((count(None), count(Some(&[]))), (33, 33));
+        let keys = ["retention.ms", "no.such", "retention.ms"].map(str::to_owned);
+        assert_eq!(count(Some(&keys)), 1);
+    }
+}

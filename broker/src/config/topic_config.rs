@@ -171,3 +171,118 @@ pub(super) fn absent_feature(
     let default = definition.default.unwrap_or_default();
     (definition.parse(default).as_ref() != Ok(parsed)).then_some((feature, default))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn resolve(own: &[(&str, &str)], statics: &[(&str, &str)]) -> TopicConfig {
+        let own: ConfigMap =
+            own.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect();
+        let statics: BTreeMap<String, String> =
+            statics.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let cluster = ConfigMap::new();
+        TopicConfig::resolve(
+            &own,
+            ConfigLayers { broker: None, cluster: &cluster, statics: &statics },
+        )
+    }
+
+    #[test]
+    fn without_settings_a_topic_has_kafkas_defaults() {
+        let config = resolve(&[], &[]);
+        assert_eq!(config.validation_config(), ValidationConfig::default());
+        assert_eq!(config.retention_ms, Some(7 * 24 * 3_600_000));
+        assert_eq!((config.retention_bytes, config.flush_ms), (None, None));
+        assert_eq!(config.flush_messages, i64::MAX.unsigned_abs());
+        assert_eq!((config.segment_bytes, config.segment_index_bytes), (1 << 30, 10 << 20));
+    }
+
+    #[test]
+    fn minus_one_is_no_limit_in_any_unit() {
+        assert_eq!(resolve(&[("retention.ms", "-1")], &[]).retention_ms, None);
+        assert_eq!(resolve(&[], &[("log.retention.hours", "-1")]).retention_ms, None);
+        let hours = resolve(&[], &[("log.retention.hours", "2147483647")]).retention_ms;
+        assert_eq!(hours, Some(2_147_483_647 * 3_600_000));
+    }
+
+    #[test]
+    fn compression_takes_the_level_of_its_own_codec() {
+        let of = |settings: &[(&str, &str)]| resolve(settings, &[]).compression;
+        assert_eq!(
+            of(&[("compression.type", "gzip")]),
+            TopicCompression::To(Compression::Gzip, None)
+        );
+        assert_eq!(
+            of(&[("compression.type", "zstd"), ("compression.zstd.level", "-1")]),
+            TopicCompression::To(Compression::Zstd, Some(-1))
+        );
+        assert_eq!(
+            of(&[("compression.type", "lz4")]),
+            TopicCompression::To(Compression::Lz4, Some(9))
+        );
+        assert_eq!(
+            of(&[("compression.type", "uncompressed")]),
+            TopicCompression::To(Compression::None, None)
+        );
+    }
+
+    #[test]
+    fn a_value_from_another_version_falls_back_to_the_next_level() {
+        let config = resolve(&[("segment.bytes", "12")], &[("log.segment.bytes", "2000000")]);
+        assert_eq!(config.segment_bytes, 2_000_000);
+    }
+
+    #[test]
+    fn what_is_not_there_accepts_its_default_in_any_spelling_and_nothing_else() {
+        for (name, value) in [
+            ("cleanup.policy", "delete"),
+            ("cleanup.policy", " delete "),
+            ("min.cleanable.dirty.ratio", "0.50"),
+            ("remote.storage.enable", "False"),
+            ("leader.replication.throttled.replicas", ""),
+            ("max.compaction.lag.ms", "9223372036854775807"),
+        ] {
+            assert_eq!(validate_topic_config(name, value), Ok(()), "{name}={value}");
+        }
+        for (name, value) in [
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact,delete"),
+            ("cleanup.policy", ""),
+            ("delete.retention.ms", "1"),
+            ("remote.storage.enable", "true"),
+            ("local.retention.ms", "5"),
+            ("leader.replication.throttled.replicas", "*"),
+            ("preallocate", "true"),
+        ] {
+            let error = validate_topic_config(name, value).unwrap_err();
+            assert!(
+                matches!(error, TopicConfigError::AbsentFeature { .. }),
+                "{name}={value}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_those_that_kafka_4_dropped_are_refused() {
+        for name in ["no.such", "", "message.format.version", "message.downconversion.enable"] {
+            let error = validate_topic_config(name, "1").unwrap_err();
+            assert_eq!(error.to_string(), format!("Unknown topic config name: {name}"));
+        }
+    }
+
+    proptest! {
+        /// Whatever the metadata log holds, resolving it gives a configuration and never a panic.
+        #[test]
+        fn any_text_resolves(name in 0..ConfigTable::TOPIC.iter().count(), value in "\\PC{0,24}|-?[0-9]{1,20}") {
+            let name = ConfigTable::TOPIC.iter().nth(name).unwrap().name;
+            let config = resolve(&[(name, &value)], &[]);
+            prop_assert!(config.segment_bytes >= 1 << 20 && config.segment_ms >= 1);
+        }
+    }
+}

@@ -161,3 +161,65 @@ fn is_partition_and_broker(item: &str) -> bool {
         is_digits(partition) && is_digits(broker)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::ConfigTable;
+
+    /// What Kafka 4.1 answers to IncrementalAlterConfigs with these values.
+    #[test]
+    fn bad_values_are_refused_in_kafkas_words() {
+        for (name, value, reason) in [
+            ("retention.ms", "abc", "Not a number of type LONG"),
+            ("retention.ms", "-2", "Value must be at least -1"),
+            ("segment.bytes", "9999999999", "Not a number of type INT"),
+            ("segment.bytes", "100", "Value must be at least 1048576"),
+            ("flush.ms", "9223372036854775808", "Not a number of type LONG"),
+            ("preallocate", "maybe", "Expected value to be either true or false"),
+            ("cleanup.policy", "bogus", "String must be one of: compact, delete"),
+            (
+                "compression.type",
+                "brotli",
+                "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer",
+            ),
+            ("compression.gzip.level", "0", "Value must be between 1 and 9 or equal to -1"),
+            (
+                "message.timestamp.type",
+                "createtime",
+                "String must be one of: CreateTime, LogAppendTime",
+            ),
+            ("min.cleanable.dirty.ratio", "2", "Value must be no more than 1"),
+        ] {
+            let error = ConfigTable::TOPIC.known(name).parse(value).unwrap_err();
+            assert_eq!(error.reason, reason, "{name}={value}");
+            assert_eq!(
+                error.to_string(),
+                format!("Invalid value {value} for configuration {name}: {reason}")
+            );
+        }
+    }
+
+    #[test]
+    fn values_are_trimmed_and_shown_in_one_form() {
+        for (name, value, shown) in [
+            ("preallocate", " TRUE ", "true"),
+            ("compression.gzip.level", " 5 ", "5"),
+            ("cleanup.policy", " compact , delete ", "compact,delete"),
+            ("cleanup.policy", "", ""),
+            ("min.cleanable.dirty.ratio", "0.50", "0.5"),
+            ("leader.replication.throttled.replicas", "0:1,1:2", "0:1,1:2"),
+            ("leader.replication.throttled.replicas", "*", "*"),
+        ] {
+            let parsed = ConfigTable::TOPIC.known(name).parse(value).unwrap();
+            assert_eq!(parsed.to_string(), shown, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn throttled_replicas_are_pairs_of_numbers_or_a_star_alone() {
+        for value in ["x", "0", "0:", ":1", "0:1,*", "a:b", "0:1,"] {
+            let definition = ConfigTable::TOPIC.known("leader.replication.throttled.replicas");
+            assert!(definition.parse(value).is_err(), "{value}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! record
+/// x
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {}

@@ -484,3 +484,130 @@ impl<'a> Fields<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn raft_id(node_id: i32, directory: u8) -> RaftId {
+        RaftId::new(node_id, &[directory; 16]).unwrap()
+    }
+
+    #[test]
+    fn golden_bytes_of_the_log_s_payloads() {
+        let hard_state = HardState { term: 3, vote: raft_id(1, 7).value(), commit: 41 };
+        let entry = LogEntry { index: 42, term: 3, data: Bytes::from_static(b"records") };
+        let golden = [
+            (LogBody::HardStateOnly, GOLDEN_HARD_STATE),
+            (LogBody::Entry(entry), GOLDEN_ENTRY),
+            (LogBody::Restart, GOLDEN_RESTART),
+        ];
+        for (body, bytes) in golden {
+            let payload = LogPayload { hard_state, durable_end: 17, body };
+            assert_eq!(hex(&payload.encode()), bytes);
+            assert_eq!(LogPayload::decode(&payload.encode()), Ok(payload));
+        }
+    }
+
+    const GOLDEN_HARD_STATE: &str =
+        "010000000000000000030000000255f5a13200000000000000290000000000000011";
+    const GOLDEN_ENTRY: &str = concat!(
+        "010100000000000000030000000255f5a13200000000000000290000000000000011",
+        "000000000000002a0000000000000003007265636f726473"
+    );
+    const GOLDEN_RESTART: &str =
+        "010200000000000000030000000255f5a13200000000000000290000000000000011";
+
+    #[test]
+    fn golden_bytes_of_a_snapshot_s_parts() {
+        let snapshot = QuorumSnapshot {
+            index: 42,
+            term: 3,
+            members: Members {
+                voters: [raft_id(1, 7), raft_id(2, 8)].into(),
+                learners: [raft_id(3, 9)].into(),
+            },
+            cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
+            data: Bytes::from_static(b"image"),
+        };
+        let parts = snapshot.encode();
+        assert_eq!(parts.iter().map(|part| hex(part)).collect::<Vec<_>>(), GOLDEN_SNAPSHOT);
+        assert_eq!(
+            QuorumSnapshot::decode(parts.iter().map(|part| &part[..])),
+            Ok(snapshot.clone())
+        );
+        assert_eq!(QuorumSnapshot::decode_contiguous(&snapshot.encode_contiguous()), Ok(snapshot));
+    }
+
+    const GOLDEN_SNAPSHOT: [&str; 3] = [
+        concat!(
+            "0100000000000000002a000000000000000300020000000255f5a132000000037d13b3aa",
+            "0001000000047affd68200164d6b55334f4556424e5463774e544a454e444d32516b"
+        ),
+        "0101696d616765",
+        "0102000000000000000595fbfcbe",
+    ];
+
+    #[test]
+    fn what_a_newer_program_wrote_is_named_as_such() {
+        let payload = LogPayload {
+            hard_state: HardState { term: 3, vote: 0, commit: 1 },
+            durable_end: 0,
+            body: LogBody::Entry(LogEntry { index: 2, term: 3, data: Bytes::new() }),
+        };
+        for (position, value) in [(0, 2), (1, 3), (50, 1)] {
+            let mut bytes = payload.encode().to_vec();
+            bytes[position] = value;
+            let error = LogPayload::decode(&bytes).unwrap_err();
+            assert!(error.is_newer(), "byte {position}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_image_larger_than_a_chunk_comes_back_whole_and_a_missing_chunk_is_seen() {
+        let snapshot = QuorumSnapshot {
+            index: 5,
+            term: 2,
+            members: Members { voters: [raft_id(0, 1)].into(), learners: [].into() },
+            cluster_id: "c".to_owned(),
+            data: (0..SNAPSHOT_CHUNK_BYTES * 2 + 10).map(|at| (at / 7) as u8).collect(),
+        };
+        let mut parts = snapshot.encode();
+        assert_eq!(parts.len(), 5);
+        assert_eq!(QuorumSnapshot::decode(parts.iter().map(|part| &part[..])), Ok(snapshot));
+        parts.swap(1, 2);
+        assert!(QuorumSnapshot::decode(parts.iter().map(|part| &part[..])).is_err(), "swapped");
+        parts.remove(1);
+        assert!(QuorumSnapshot::decode(parts.iter().map(|part| &part[..])).is_err(), "missing");
+        parts.pop();
+        assert!(QuorumSnapshot::decode(parts.iter().map(|part| &part[..])).is_err(), "no footer");
+    }
+
+    proptest! {
+        #[test]
+        fn any_entry_survives_its_bytes(index in 2u64.., term in 1u64.., data: Vec<u8>, vote: u64, commit: u64, durable_end: u64) {
+            let body = LogBody::Entry(LogEntry { index, term, data: data.into() });
+            let hard_state = HardState { term, vote, commit };
+            let payload = LogPayload { hard_state, durable_end, body };
+            prop_assert_eq!(LogPayload::decode(&payload.encode()), Ok(payload));
+        }
+
+        #[test]
+        fn no_bytes_panic_a_decoder(bytes: Vec<u8>, known in any::<bool>()) {
+            let mut bytes = bytes;
+            if known && bytes.len() > 1 {
+                bytes[0] = PAYLOAD_VERSION;
+                bytes[1] %= 3;
+            }
+            let _ = LogPayload::decode(&bytes);
+            let _ = QuorumSnapshot::decode([&bytes[..]]);
+            let _ = QuorumSnapshot::decode_contiguous(&bytes);
+        }
+    }
+}

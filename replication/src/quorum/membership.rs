@@ -385,3 +385,6 @@ fn bootstrap_snapshot(members: Members, cluster_id: String) -> QuorumSnapshot {
         data: Bytes::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Snapshot files: `<index>-<term>.checkpoint`, written whole or not at all.
 
 use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use storage::fs::{Fs, OpenMode};
 use storage::timestamp::Timestamp;
@@ -115,7 +115,7 @@ pub(super) fn remove_others(
     Ok(())
 }
 
-pub(super) fn remove_if_there(fs: &dyn Fs, path: &PathBuf) -> Result<(), LogStoreError> {
+pub(super) fn remove_if_there(fs: &dyn Fs, path: &Path) -> Result<(), LogStoreError> {
     match fs.remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error("remove", path)(error))

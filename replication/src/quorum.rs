@@ -26,8 +26,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, EntryType};
-use raft::{RawNode, StateRole};
+use raft::eraftpb::{Entry, EntryType, MessageType};
+use raft::{RawNode, SnapshotStatus, StateRole};
 
 pub use codec::{HardState, LogEntry, Members, QuorumSnapshot};
 pub use message_check::MessageError;
@@ -189,6 +189,9 @@ pub struct Quorum {
     outstanding: u64,
     /// Readies without bytes that came after it: they count as persisted as soon as it does.
     latest_ready: u64,
+    /// A received snapshot that is not durable yet: number of its `Persist`, and its index. Until then Raft has not applied
+    /// what its log no longer has, and would stumble over that if it campaigned.
+    restoring: Option<(u64, u64)>,
     /// Term of our leadership, from winning it to losing it.
     leading: Option<u64>,
     is_active: bool,
@@ -252,6 +255,7 @@ impl Quorum {
             actions: VecDeque::new(),
             outstanding: 0,
             latest_ready: 0,
+            restoring: None,
             leading: None,
             is_active: false,
             leader: None,
@@ -314,8 +318,10 @@ impl Quorum {
 
     /// One tick of the group's clock has passed.
     pub fn tick(&mut self) {
-        self.node.tick();
-        self.redraw_election_ticks();
+        if self.restoring.is_none() {
+            self.node.tick();
+            self.redraw_election_ticks();
+        }
     }
 
     /// `raft` may have drawn anew in the call before.
@@ -328,9 +334,11 @@ impl Quorum {
 
     /// Asks to be leader without waiting for the timeout.
     pub fn campaign(&mut self) {
-        // The only error is a storage error, and the view has none.
-        let _ = self.node.campaign();
-        self.redraw_election_ticks();
+        if self.restoring.is_none() {
+            // The only error is a storage error, and the view has none.
+            let _ = self.node.campaign();
+            self.redraw_election_ticks();
+        }
     }
 
     /// Appends one entry of encoded metadata records. It is decided only when its `Commit` comes.
@@ -351,7 +359,7 @@ impl Quorum {
         let mut entry = Entry::default();
         entry.set_data(data);
         let mut message = RaftMessage::default();
-        message.set_msg_type(raft::eraftpb::MessageType::MsgPropose);
+        message.set_msg_type(MessageType::MsgPropose);
         message.set_from(self.id.value());
         message.set_entries(vec![entry].into());
         self.node.raft.step(message).map_err(|_| ProposeError::TooManyUncommitted)?;
@@ -364,10 +372,25 @@ impl Quorum {
     /// A message that no sound peer sends; it changed nothing.
     pub fn handle_message(&mut self, message: RaftMessage) -> Result<(), MessageError> {
         message_check::check(&self.node, self.id, &message)?;
+        if self.restoring.is_some() && message.get_msg_type() == MessageType::MsgTimeoutNow {
+            return Ok(()); // it asks us to campaign
+        }
         // What is left are messages of members that left or of no use now: Raft drops them.
         let _ = self.node.step(message);
         self.redraw_election_ticks();
         Ok(())
+    }
+
+    /// A message to `peer` could not be sent: send it less until it answers.
+    pub fn handle_unreachable(&mut self, peer: RaftId) {
+        self.node.report_unreachable(peer.value());
+    }
+
+    /// A message to `peer` that carried a snapshot has been taken over by it, or was lost. Raft sends `peer` nothing more
+    /// until it hears one or the other, so the transport must say so for each.
+    pub fn handle_snapshot_sent(&mut self, peer: RaftId, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(peer.value(), status);
     }
 
     /// `Persist` `number`, and every one before it, is durable.
@@ -382,6 +405,9 @@ impl Quorum {
             self.node.on_persist_ready(self.latest_ready);
         } else {
             self.node.on_persist_ready(number);
+        }
+        if let Some((_, index)) = self.restoring.take_if(|(persist, _)| *persist <= number) {
+            self.node.advance_apply_to(index);
         }
     }
 
@@ -434,6 +460,7 @@ impl Quorum {
             self.applied_index = received.index;
             self.bytes_since_snapshot = 0;
             self.actions.push_back(QuorumAction::Restore(received.clone()));
+            self.restoring = Some((ready.number(), received.index));
             snapshot = Some(received);
         }
         self.node.mut_store().append(ready.entries());
@@ -501,3 +528,6 @@ impl Quorum {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,21 +49,31 @@ pub(super) fn check(
         return Err(MessageError::Impossible("term 0 marks a node's own events"));
     }
     let log = &node.raft.raft_log;
+    let is_stale = message.term < node.raft.term; // may contradict what was decided since; Raft drops it
     match message.get_msg_type() {
-        MessageType::MsgAppend => check_append(node, message),
-        MessageType::MsgHeartbeat => {
-            match message.commit <= log.last_index() || message.term < node.raft.term {
-                true => not_from_a_second_leader(node, message),
-                false => Err(MessageError::Impossible("a heartbeat commits what was never sent")),
-            }
-        }
-        MessageType::MsgSnapshot => check_snapshot(node, message),
-        MessageType::MsgAppendResponse => match message.index <= log.last_index()
-            || message.term != node.raft.term
+        MessageType::MsgAppend
+        | MessageType::MsgHeartbeat
+        | MessageType::MsgSnapshot
+        | MessageType::MsgAppendResponse
+            if is_stale =>
         {
-            true => Ok(()),
-            false => Err(MessageError::Impossible("a follower holds more than the leader sent")),
-        },
+            Ok(())
+        }
+        MessageType::MsgAppend => check_append(node, message),
+        MessageType::MsgHeartbeat if message.commit > log.last_index() => {
+            Err(MessageError::Impossible("a heartbeat commits what was never sent"))
+        }
+        MessageType::MsgHeartbeat => not_from_a_second_leader(node, message),
+        MessageType::MsgSnapshot => check_snapshot(node, message),
+        // A leader that crashed sent more than it holds now, but it does not lead that term again.
+        MessageType::MsgAppendResponse
+            if node.raft.state == StateRole::Leader
+                && message.term == node.raft.term
+                && message.index > log.last_index() =>
+        {
+            Err(MessageError::Impossible("a follower holds more than the leader sent"))
+        }
+        MessageType::MsgAppendResponse => Ok(()),
         MessageType::MsgRequestVote
         | MessageType::MsgRequestVoteResponse
         | MessageType::MsgRequestPreVote

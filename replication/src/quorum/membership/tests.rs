@@ -55,7 +55,7 @@ fn an_impossible_list_is_refused() {
 fn talk(first: &mut Bootstrap, second: &mut Bootstrap) -> [Vec<BootstrapAction>; 2] {
     let mut decisions = [Vec::new(), Vec::new()];
     for _ in 0..10 {
-        let mut nodes = [&mut *first, &mut *second];
+        let nodes = [&mut *first, &mut *second];
         for asker in 0..2 {
             for action in actions(nodes[asker]) {
                 match action {

@@ -6,8 +6,10 @@
 use std::io::Read;
 use std::process::ExitCode;
 
+use broker::commands::ClientCommand;
 use broker::config::{self, LoadedConfig, ServeFlags};
-use broker::{logging, server};
+use broker::logging::{self, LevelFilter};
+use broker::server;
 use clap::{ArgAction, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -36,6 +38,8 @@ struct CommandLine {
 enum Command {
     /// Run a broker; what highwater does without a command
     Serve(ServeFlags),
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 const USAGE: u8 = 2;
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     match command {
         None => run_broker(&serve),
         Some(Command::Serve(flags)) => run_broker(&flags),
+        Some(Command::Client(command)) => run_client(command),
     }
 }
 
@@ -54,8 +59,19 @@ fn fail(code: u8, reason: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// A client command has one connection or few: one thread is enough.
+fn run_client(command: ClientCommand) -> ExitCode {
+    if let Err(reason) = logging::init(LevelFilter::WARN) {
+        return fail(USAGE, reason);
+    }
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command.run()).unwrap_or_else(|error| error.report()),
+        Err(error) => fail(USAGE, format!("no threads for the command: {error}")),
+    }
+}
+
 fn run_broker(flags: &ServeFlags) -> ExitCode {
-    if let Err(reason) = logging::init() {
+    if let Err(reason) = logging::init(LevelFilter::INFO) {
         return fail(USAGE, reason);
     }
     // Variables that are not UTF-8 cannot be settings of ours.
@@ -160,6 +176,7 @@ mod tests {
         Ok(match parsed.command {
             None => parsed.serve,
             Some(Command::Serve(flags)) => flags,
+            Some(Command::Client(command)) => panic!("not the broker but {command:?}"),
         })
     }
 

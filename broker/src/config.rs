@@ -22,6 +22,7 @@ mod resolve;
 mod table;
 pub mod topic_config;
 mod topic_table;
+mod validator;
 mod value;
 
 pub use broker_config::{BrokerConfig, TopicToCreate};
@@ -38,4 +39,5 @@ pub use replication::metadata::ConfigMap;
 pub use resolve::{ConfigLayers, ConfigSynonym, StaticConfigMap};
 pub use table::ConfigTable;
 pub use topic_config::{TopicConfig, TopicConfigError, validate_topic_config};
+pub use validator::TableValidator;
 pub use value::{ConfigValue, InvalidValue, split_list};

@@ -247,8 +247,6 @@ pub(super) const ABSENT: &[AbsentFeature] = &[
             "alter.log.dirs.replication.quota.window.num",
             "alter.log.dirs.replication.quota.window.size.seconds",
             "auto.leader.rebalance.enable",
-            "broker.heartbeat.interval.ms",
-            "broker.session.timeout.ms",
             "controlled.shutdown.enable",
             "controller.quorum.append.linger.ms",
             "controller.quorum.election.backoff.max.ms",

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use replication::controller::ControllerConfig;
 use replication::identity::BrokerId;
 
 use super::error::ConfigError;
@@ -30,6 +31,10 @@ pub struct TopicToCreate {
 pub struct BrokerConfig {
     /// `node.id`.
     pub node_id: BrokerId,
+    /// `broker.heartbeat.interval.ms`.
+    pub broker_heartbeat_interval: Duration,
+    /// `broker.session.timeout.ms`.
+    pub broker_session_timeout: Duration,
     /// `broker.rack`.
     pub broker_rack: Option<String>,
     /// Where clients connect: at least one, names unique; controller listeners are not among them.
@@ -108,6 +113,18 @@ impl BrokerConfig {
         self
     }
 
+    /// What the controller is told at its start.
+    pub fn controller_config(&self) -> ControllerConfig {
+        let given = Given(&self.statics);
+        ControllerConfig {
+            default_partitions: self.num_partitions,
+            default_replication_factor: self.default_replication_factor,
+            min_insync_replicas: self.min_insync_replicas,
+            unclean_leader_election_enable: given.is_true("unclean.leader.election.enable"),
+            session_timeout: self.broker_session_timeout,
+        }
+    }
+
     /// From settings that are each valid by themselves.
     pub(super) fn build(
         settings: &Settings,
@@ -143,6 +160,8 @@ impl BrokerConfig {
 
         Ok(BrokerConfig {
             node_id,
+            broker_heartbeat_interval: given.duration("broker.heartbeat.interval.ms"),
+            broker_session_timeout: given.duration("broker.session.timeout.ms"),
             broker_rack: given.text("broker.rack").filter(|rack| !rack.is_empty()),
             inter_broker_listener_name: listeners.inter_broker_listener_name,
             listeners: listeners.client,

@@ -106,6 +106,7 @@ fn allowed(definition: &ConfigDefinition) -> String {
         Allowed::Any => String::new(),
         Allowed::AtLeast(min) => format!("{min} or more"),
         Allowed::Between(min, max) => format!("{min} to {max}"),
+        Allowed::BetweenOr(min, i64::MAX, other) => format!("{other}, or {min} or more"),
         Allowed::BetweenOr(min, max, other) => format!("{other}, or {min} to {max}"),
         Allowed::Fraction => "0 to 1".to_owned(),
         Allowed::OneOf(allowed) => words(allowed),

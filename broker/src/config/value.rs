@@ -103,6 +103,10 @@ impl Allowed {
             (Allowed::Between(min, max), ConfigValue::Integer(number)) => {
                 at_least(*number, min).and_then(|()| at_most(*number, max))
             }
+            (Allowed::BetweenOr(min, i64::MAX, other), ConfigValue::Integer(number)) => {
+                if *number == other { Ok(()) } else { at_least(*number, min) }
+                    .map_err(|reason| format!("{reason}, or equal to {other}"))
+            }
             (Allowed::BetweenOr(min, max, other), ConfigValue::Integer(number)) => {
                 if *number == other || (min..=max).contains(number) {
                     Ok(())

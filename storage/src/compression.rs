@@ -15,13 +15,14 @@
 
 mod compressor;
 mod snappy;
+mod zstd_reader;
 mod zstd_window;
 
 use std::io::{self, BufRead, BufReader, Read};
 
 pub use compressor::Compressor;
 use snappy::SnappyReader;
-use zstd_window::LargeWindow;
+use zstd_reader::ZstdReader;
 
 /// Codec of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,11 +173,7 @@ enum Reader<'a> {
     Gzip(BufReader<flate2::bufread::MultiGzDecoder<&'a [u8]>>),
     Snappy(SnappyReader<'a>),
     Lz4(Box<lz4_flex::frame::FrameDecoder<&'a [u8]>>),
-    Zstd {
-        reader: BufReader<zstd::stream::read::Decoder<'static, &'a [u8]>>,
-        /// Held for as long as the window may exist.
-        _window: Option<LargeWindow>,
-    },
+    Zstd(ZstdReader<'a>),
 }
 
 impl<'a> Decompressor<'a> {
@@ -209,13 +206,7 @@ impl<'a> Decompressor<'a> {
                 }
                 Reader::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(data)))
             }
-            Compression::Zstd => {
-                let window = zstd_window::claim(data);
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(data)?;
-                decoder.window_log_max(zstd_window::max_log(&window))?;
-                let reader = BufReader::with_capacity(CHUNK_BYTES, decoder);
-                Reader::Zstd { reader, _window: window }
-            }
+            Compression::Zstd => Reader::Zstd(ZstdReader::new(data)?),
         })
     }
 
@@ -240,7 +231,7 @@ impl BufRead for Decompressor<'_> {
             Reader::Gzip(reader) => reader.fill_buf()?,
             Reader::Snappy(reader) => reader.fill_buf()?,
             Reader::Lz4(reader) => reader.fill_buf()?,
-            Reader::Zstd { reader, .. } => reader.fill_buf()?,
+            Reader::Zstd(reader) => reader.fill_buf()?,
         };
         if self.remaining_bytes == 0 && !chunk.is_empty() {
             return Err(limit_reached(self.max_output_bytes));
@@ -255,7 +246,7 @@ impl BufRead for Decompressor<'_> {
             Reader::Gzip(reader) => reader.consume(count),
             Reader::Snappy(reader) => reader.consume(count),
             Reader::Lz4(reader) => reader.consume(count),
-            Reader::Zstd { reader, .. } => reader.consume(count),
+            Reader::Zstd(reader) => reader.consume(count),
         }
     }
 }

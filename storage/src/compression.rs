@@ -160,6 +160,9 @@ pub fn compress(
 
 /// A bounded streaming reader over a compressed block. Ends where the codec's format says; yields an error
 /// once more than `max_output_bytes` would come out.
+///
+/// A thread holds at most one at a time: one over a zstd block with a large window waits for all others of
+/// its kind (`zstd_window`).
 pub struct Decompressor<'a> {
     codec: Compression,
     reader: Reader<'a>,
@@ -395,6 +398,30 @@ mod tests {
                 if let Ok(output) = decompress(codec, &compressed, limit) {
                     prop_assert!(output.len() <= limit);
                 }
+            }
+        }
+
+        /// Linked blocks look back over one another; nobody's client writes them by default, all may.
+        #[test]
+        fn linked_lz4_blocks_are_read_and_damaged_ones_refused(
+            runs in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..40), 1usize..9000), 1..6),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let data: Vec<u8> = runs.iter().flat_map(|(bytes, times)| bytes.repeat(*times)).collect();
+            let info = lz4_flex::frame::FrameInfo::new()
+                .block_size(lz4_flex::frame::BlockSize::Max64KB)
+                .block_mode(lz4_flex::frame::BlockMode::Linked);
+            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+            encoder.write_all(&data).unwrap();
+            let mut frame = encoder.finish().unwrap();
+            let limit = data.len();
+            prop_assert_eq!(&decompress(Compression::Lz4, &frame, limit).unwrap(), &data);
+            for (at, byte) in damage {
+                let at = at.index(frame.len());
+                frame[at] = byte;
+            }
+            if let Ok(output) = decompress(Compression::Lz4, &frame, limit) {
+                prop_assert!(output.len() <= limit);
             }
         }
 

@@ -48,7 +48,8 @@ const BATCHES: [(Compression, &str); 5] = [
 ];
 
 fn bytes_of(hex: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hex.bytes().map(|c| (c as char).to_digit(16).unwrap() as u8).collect();
+    let digits: Vec<u8> =
+        hex.bytes().map(|c| (c as char).to_digit(16).expect("a hex digit") as u8).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 

@@ -31,8 +31,9 @@ use raft::{RawNode, SnapshotStatus, StateRole};
 
 pub use codec::{HardState, LogEntry, Members, QuorumSnapshot};
 pub use message_check::MessageError;
-pub use raft_id::{DirectoryIdBytes, RaftId};
+pub use raft_id::RaftId;
 
+use crate::identity::ClusterId;
 use codec::MAX_ENTRY_DATA_BYTES;
 use log_view::LogView;
 
@@ -272,7 +273,7 @@ impl Quorum {
     }
 
     /// The cluster that the group is.
-    pub fn cluster_id(&self) -> &str {
+    pub fn cluster_id(&self) -> &ClusterId {
         self.node.store().cluster_id()
     }
 
@@ -421,7 +422,7 @@ impl Quorum {
             index,
             term: self.node.store().term_at(index)?,
             members: self.members().clone(),
-            cluster_id: self.cluster_id().to_owned(),
+            cluster_id: self.cluster_id().clone(),
             data,
         })
     }

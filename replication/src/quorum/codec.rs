@@ -43,6 +43,7 @@ use std::collections::BTreeSet;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::raft_id::RaftId;
+use crate::identity::ClusterId;
 
 /// Version that this program writes, and the newest that it reads, of both payloads.
 pub const PAYLOAD_VERSION: u8 = 1;
@@ -131,7 +132,7 @@ pub struct QuorumSnapshot {
     /// Members as of `index`.
     pub members: Members,
     /// Which cluster this is.
-    pub cluster_id: String,
+    pub cluster_id: ClusterId,
     /// The metadata image, encoded; empty in the bootstrap snapshot.
     pub data: Bytes,
 }
@@ -274,8 +275,10 @@ impl QuorumSnapshot {
             header.put_u16(u16::try_from(members.len()).expect("a group has at most MAX_MEMBERS"));
             members.iter().for_each(|id| header.put_u64(id.value()));
         }
-        header.put_u16(u16::try_from(self.cluster_id.len()).expect("a cluster id is a short name"));
-        header.put_slice(self.cluster_id.as_bytes());
+        header.put_u16(
+            u16::try_from(self.cluster_id.as_str().len()).expect("a cluster id is a short name"),
+        );
+        header.put_slice(self.cluster_id.as_str().as_bytes());
         let mut parts = vec![header.freeze()];
         for chunk in self.data.chunks(SNAPSHOT_CHUNK_BYTES) {
             let mut part = BytesMut::with_capacity(2 + chunk.len());
@@ -382,11 +385,12 @@ impl QuorumSnapshot {
         let members = Members { voters: fields.raft_ids()?, learners: fields.raft_ids()? };
         let cluster_id_bytes = fields.u16()?.into();
         let cluster_id = std::str::from_utf8(fields.take(cluster_id_bytes)?)
-            .map_err(|_| QuorumDecodeError::Value {
-                what: "length of a cluster id that is not UTF-8",
+            .ok()
+            .and_then(ClusterId::new)
+            .ok_or(QuorumDecodeError::Value {
+                what: "length of something that is no cluster id",
                 value: cluster_id_bytes as u64,
-            })?
-            .to_owned();
+            })?;
         fields.end()?;
         if index < BOOTSTRAP_INDEX {
             return Err(QuorumDecodeError::Value { what: "snapshot index", value: index });
@@ -490,13 +494,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::{BrokerId, DirectoryId};
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn raft_id(node_id: i32, directory: u8) -> RaftId {
-        RaftId::new(node_id, &[directory; 16]).unwrap()
+        RaftId::new(BrokerId::new(node_id).unwrap(), &DirectoryId::from_bytes([directory; 16]))
     }
 
     #[test]
@@ -533,7 +538,7 @@ mod tests {
                 voters: [raft_id(1, 7), raft_id(2, 8)].into(),
                 learners: [raft_id(3, 9)].into(),
             },
-            cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
+            cluster_id: ClusterId::new("MkU3OEVBNTcwNTJENDM2Qk").unwrap(),
             data: Bytes::from_static(b"image"),
         };
         let parts = snapshot.encode();
@@ -575,7 +580,7 @@ mod tests {
             index: 5,
             term: 2,
             members: Members { voters: [raft_id(0, 1)].into(), learners: [].into() },
-            cluster_id: "c".to_owned(),
+            cluster_id: ClusterId::new("c").unwrap(),
             data: (0..SNAPSHOT_CHUNK_BYTES * 2 + 10).map(|at| (at / 7) as u8).collect(),
         };
         let mut parts = snapshot.encode();

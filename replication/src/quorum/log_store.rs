@@ -53,7 +53,7 @@ impl Default for LogStoreConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum LogStoreError {
     /// The disk refused.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -73,7 +73,7 @@ pub enum LogStoreError {
         reason: String,
     },
     /// A whole batch that says what this program does not understand; see [`QuorumDecodeError::is_newer`].
-    #[error("{} at byte {position}", path.display())]
+    #[error("{} at byte {position}: {source}", path.display())]
     Payload {
         /// The file.
         path: PathBuf,

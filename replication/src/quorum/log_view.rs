@@ -9,6 +9,8 @@ use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState as RaftHardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::identity::ClusterId;
+
 use super::codec::{HardState, LogEntry, Members, QuorumSnapshot};
 
 /// Entries in `(snapshot index, last index]`, contiguous, and what the snapshot says of itself.
@@ -18,7 +20,7 @@ pub(super) struct LogView {
     snapshot_index: u64,
     snapshot_term: u64,
     members: Members,
-    cluster_id: String,
+    cluster_id: ClusterId,
     /// The snapshot's image, for followers that are too far behind. `None` where there is nobody to send it to.
     snapshot_data: Option<Bytes>,
     entries: VecDeque<Entry>,
@@ -56,7 +58,7 @@ impl LogView {
         &self.members
     }
 
-    pub(super) fn cluster_id(&self) -> &str {
+    pub(super) fn cluster_id(&self) -> &ClusterId {
         &self.cluster_id
     }
 

@@ -20,22 +20,23 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use storage::topic_partition::TopicId;
 
 use super::codec::{BOOTSTRAP_INDEX, BOOTSTRAP_TERM, Members, QuorumSnapshot};
-use super::raft_id::{DirectoryIdBytes, RaftId};
+use super::raft_id::RaftId;
+use crate::identity::{BrokerId, ClusterId, DirectoryId};
 
 /// A node and its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeIdentity {
-    /// `node.id`, not negative.
-    pub node_id: i32,
+    /// `node.id`.
+    pub node_id: BrokerId,
     /// `directory.id` of the log directory.
-    pub directory_id: DirectoryIdBytes,
+    pub directory_id: DirectoryId,
 }
 
 impl NodeIdentity {
-    fn raft_id(&self) -> Option<RaftId> {
+    /// Who it is in the group.
+    pub fn raft_id(&self) -> RaftId {
         RaftId::new(self.node_id, &self.directory_id)
     }
 }
@@ -44,9 +45,9 @@ impl NodeIdentity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VoterList {
     /// `host:port` by node id, as configured.
-    pub voters: BTreeMap<i32, String>,
+    pub voters: BTreeMap<BrokerId, String>,
     /// A cluster id that the operator chose. Without one it is derived from the voters' directories.
-    pub cluster_id: Option<String>,
+    pub cluster_id: Option<ClusterId>,
 }
 
 /// "Who are you, and what have you?"
@@ -84,7 +85,7 @@ pub enum NodeState {
     /// A log: the list no longer decides anything.
     HasLog {
         /// Of which cluster.
-        cluster_id: String,
+        cluster_id: ClusterId,
         /// Its members.
         members: Members,
         /// Whether its snapshot still is the bootstrap one, so that a voter named in it may start from the same.
@@ -98,7 +99,7 @@ pub enum BootstrapAction {
     /// Send this to the listed voter; may be lost.
     Ask {
         /// Its node id.
-        to: i32,
+        to: BrokerId,
         /// What to send.
         ask: Ask,
     },
@@ -107,9 +108,9 @@ pub enum BootstrapAction {
     /// Join this cluster as a stranger, with a snapshot from its leader. Nothing else follows.
     Join {
         /// The cluster.
-        cluster_id: String,
+        cluster_id: ClusterId,
         /// Who told.
-        through: i32,
+        through: BrokerId,
     },
 }
 
@@ -120,17 +121,15 @@ pub enum BootstrapError {
     #[error("node {node_id} is not among the listed voters {listed:?}")]
     NotListed {
         /// This node.
-        node_id: i32,
+        node_id: BrokerId,
         /// The list.
-        listed: Vec<i32>,
+        listed: Vec<BrokerId>,
     },
-    /// More voters than the design allows, or none, or an id that is none.
-    #[error(
-        "controller.quorum.voters lists {listed:?}: 1 to 5 voters with ids from 0 are possible"
-    )]
+    /// More voters than the design allows, or none.
+    #[error("controller.quorum.voters lists {listed:?}: 1 to {MAX_VOTERS} voters are possible")]
     List {
         /// The list.
-        listed: Vec<i32>,
+        listed: Vec<BrokerId>,
     },
 }
 
@@ -138,15 +137,15 @@ pub enum BootstrapError {
 pub const MAX_VOTERS: usize = 5;
 
 /// The cluster id of a group that begins with these directories: 22 characters, as Kafka's.
-pub fn derived_cluster_id(voters: &BTreeSet<NodeIdentity>) -> String {
+pub fn derived_cluster_id(voters: &BTreeSet<NodeIdentity>) -> ClusterId {
     // Directory ids are random; an odd multiplier and a rotation keep different sets apart.
     let mixed = voters.iter().fold(0u128, |mixed, voter| {
-        let mixed =
-            (mixed ^ voter.node_id as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        (mixed.rotate_left(61) ^ u128::from_be_bytes(voter.directory_id))
+        let mixed = (mixed ^ voter.node_id.value() as u128)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        (mixed.rotate_left(61) ^ u128::from_be_bytes(*voter.directory_id.as_bytes()))
             .wrapping_mul(0xda94_2042_e4dd_58b5_2d35_8dcc_aa6c_78a5)
     });
-    TopicId::from_bytes(mixed.to_be_bytes()).to_string()
+    ClusterId::from_uuid(mixed.to_be_bytes())
 }
 
 #[derive(Debug)]
@@ -163,7 +162,7 @@ enum Phase {
     /// Decided, not yet on disk: silent, for it can say neither "empty" nor "I have a log".
     Decided,
     HasLog {
-        cluster_id: String,
+        cluster_id: ClusterId,
         members: Members,
         at_bootstrap: bool,
     },
@@ -176,10 +175,10 @@ pub struct Bootstrap {
     list: VoterList,
     round: u64,
     /// By node id, in this round; never ours.
-    heard: BTreeMap<i32, Heard>,
+    heard: BTreeMap<BrokerId, Heard>,
     phase: Phase,
     /// Voters whose list differs from ours: nothing can be decided until it is mended.
-    differing: BTreeSet<i32>,
+    differing: BTreeSet<BrokerId>,
     actions: VecDeque<BootstrapAction>,
 }
 
@@ -193,8 +192,8 @@ impl Bootstrap {
         list: VoterList,
         first_round: u64,
     ) -> Result<Bootstrap, BootstrapError> {
-        let listed: Vec<i32> = list.voters.keys().copied().collect();
-        if !(1..=MAX_VOTERS).contains(&listed.len()) || listed[0] < 0 {
+        let listed: Vec<BrokerId> = list.voters.keys().copied().collect();
+        if !(1..=MAX_VOTERS).contains(&listed.len()) {
             return Err(BootstrapError::List { listed });
         }
         if !list.voters.contains_key(&me.node_id) {
@@ -218,7 +217,7 @@ impl Bootstrap {
     pub fn with_log(
         me: NodeIdentity,
         list: VoterList,
-        cluster_id: String,
+        cluster_id: ClusterId,
         members: Members,
         at_bootstrap: bool,
     ) -> Bootstrap {
@@ -234,12 +233,12 @@ impl Bootstrap {
     }
 
     /// Voters that were told another list than this node, to warn about.
-    pub fn differing(&self) -> &BTreeSet<i32> {
+    pub fn differing(&self) -> &BTreeSet<BrokerId> {
         &self.differing
     }
 
     /// Listed voters that this round has not heard from.
-    pub fn missing(&self) -> impl Iterator<Item = i32> + '_ {
+    pub fn missing(&self) -> impl Iterator<Item = BrokerId> + '_ {
         self.others().filter(|node_id| !self.heard.contains_key(node_id))
     }
 
@@ -284,7 +283,7 @@ impl Bootstrap {
             NodeState::HasLog { cluster_id, members, at_bootstrap } => {
                 self.phase = Phase::Decided;
                 self.actions.clear();
-                let is_named = self.me.raft_id().is_some_and(|id| members.voters.contains(&id));
+                let is_named = members.voters.contains(&self.me.raft_id());
                 self.actions.push_back(match is_named && *at_bootstrap {
                     true => BootstrapAction::Start(bootstrap_snapshot(
                         members.clone(),
@@ -333,7 +332,7 @@ impl Bootstrap {
         self.actions.pop_front()
     }
 
-    fn others(&self) -> impl Iterator<Item = i32> + '_ {
+    fn others(&self) -> impl Iterator<Item = BrokerId> + '_ {
         self.list.voters.keys().copied().filter(|node_id| *node_id != self.me.node_id)
     }
 
@@ -366,7 +365,7 @@ impl Bootstrap {
         if !self.heard.values().all(|heard| heard.confirms.as_ref() == Some(&all)) {
             return;
         }
-        let voters = all.iter().filter_map(NodeIdentity::raft_id).collect();
+        let voters = all.iter().map(NodeIdentity::raft_id).collect();
         let cluster_id = self.list.cluster_id.clone().unwrap_or_else(|| derived_cluster_id(&all));
         self.phase = Phase::Decided;
         self.actions.clear();
@@ -376,7 +375,7 @@ impl Bootstrap {
 }
 
 /// The snapshot that every voter of a new group starts from.
-fn bootstrap_snapshot(members: Members, cluster_id: String) -> QuorumSnapshot {
+fn bootstrap_snapshot(members: Members, cluster_id: ClusterId) -> QuorumSnapshot {
     QuorumSnapshot {
         index: BOOTSTRAP_INDEX,
         term: BOOTSTRAP_TERM,

@@ -152,7 +152,7 @@ fn check_snapshot(node: &RawNode<LogView>, message: &RaftMessage) -> Result<(), 
     if !agrees {
         return Err(MessageError::Impossible("a snapshot that is not what its message says"));
     }
-    if snapshot.cluster_id != node.store().cluster_id() {
+    if snapshot.cluster_id != *node.store().cluster_id() {
         return Err(MessageError::Impossible("a snapshot of another cluster"));
     }
     Ok(())

@@ -6,19 +6,18 @@
 
 use std::fmt;
 
-/// Identity of one log directory, drawn at random when it is formatted (`directory.id` in `meta.properties`).
-pub type DirectoryIdBytes = [u8; 16];
+use crate::identity::{BrokerId, DirectoryId};
 
 /// A peer of the Raft group: `(node.id + 1) << 32 | CRC-32C of the directory id`. Never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RaftId(u64);
 
 impl RaftId {
-    /// The id of node `node_id` on the directory `directory_id`. `None` for a negative node id.
-    pub fn new(node_id: i32, directory_id: &DirectoryIdBytes) -> Option<RaftId> {
-        let node_id = u64::try_from(node_id).ok()?;
-        let hash = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, directory_id);
-        Some(RaftId((node_id + 1) << 32 | (hash & 0xffff_ffff)))
+    /// The id of node `node_id` on the directory `directory_id`.
+    pub fn new(node_id: BrokerId, directory_id: &DirectoryId) -> RaftId {
+        let node_id = u64::from(node_id.value().cast_unsigned()); // never negative
+        let hash = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, directory_id.as_bytes());
+        RaftId(((node_id + 1) << 32) | (hash & 0xffff_ffff))
     }
 
     /// Takes back what [`RaftId::value`] gave. `None` when no node has this id.
@@ -33,8 +32,9 @@ impl RaftId {
     }
 
     /// The `node.id` inside.
-    pub fn node_id(self) -> i32 {
-        i32::try_from((self.0 >> 32) - 1).expect("both constructors bound the upper half")
+    pub fn node_id(self) -> BrokerId {
+        let node_id = i32::try_from((self.0 >> 32) - 1).ok().and_then(BrokerId::new);
+        node_id.expect("both constructors bound the upper half")
     }
 }
 
@@ -49,19 +49,22 @@ impl fmt::Display for RaftId {
 mod tests {
     use super::*;
 
+    fn raft_id(node_id: i32, directory: u8) -> RaftId {
+        RaftId::new(BrokerId::new(node_id).unwrap(), &DirectoryId::from_bytes([directory; 16]))
+    }
+
     #[test]
     fn the_same_node_on_another_directory_is_another_peer() {
-        let first = RaftId::new(3, &[1; 16]).expect("node ids start at 0");
-        let second = RaftId::new(3, &[2; 16]).expect("node ids start at 0");
-        assert_ne!(first, second);
-        assert_eq!((first.node_id(), second.node_id()), (3, 3));
+        assert_ne!(raft_id(3, 1), raft_id(3, 2));
+        assert_eq!(raft_id(3, 1).node_id(), raft_id(3, 2).node_id());
+        assert_eq!(raft_id(3, 1).node_id().value(), 3);
     }
 
     #[test]
     fn ids_are_fixed_for_good_because_disks_carry_them() {
-        assert_eq!(RaftId::new(0, &[0; 16]).expect("valid").value(), 0x0000_0001_4270_9aea);
-        assert_eq!(RaftId::new(i32::MAX, &[7; 16]).expect("valid").value() >> 32, 1 << 31);
-        assert_eq!(RaftId::new(-1, &[0; 16]), None);
+        assert_eq!(raft_id(0, 0).value(), 0x0000_0001_4270_9aea);
+        assert_eq!(raft_id(i32::MAX, 7).value() >> 32, 1 << 31);
+        assert_eq!(raft_id(i32::MAX, 7).node_id().value(), i32::MAX);
     }
 
     #[test]
@@ -69,7 +72,6 @@ mod tests {
         for value in [0, 1, u64::from(u32::MAX), u64::MAX, ((1 << 31) + 1) << 32] {
             assert_eq!(RaftId::from_value(value), None, "{value:#x}");
         }
-        let id = RaftId::new(7, &[9; 16]).expect("valid");
-        assert_eq!(RaftId::from_value(id.value()), Some(id));
+        assert_eq!(RaftId::from_value(raft_id(7, 9).value()), Some(raft_id(7, 9)));
     }
 }

@@ -11,6 +11,7 @@ use storage::timestamp::Timestamp;
 use super::log_store::{LogStore, LogStoreConfig, OpenedLog};
 use super::membership::{Bootstrap, BootstrapAction, NodeIdentity, VoterList};
 use super::*;
+use crate::identity::{BrokerId, DirectoryId};
 
 const NOW: Timestamp = Timestamp::ZERO;
 const SMALL: LogStoreConfig = LogStoreConfig { segment_bytes: 700 };
@@ -23,15 +24,23 @@ fn disk() -> SimulatedFs {
     fs
 }
 
+fn identity(node_id: i32) -> NodeIdentity {
+    NodeIdentity {
+        node_id: BrokerId::new(node_id).unwrap(),
+        directory_id: DirectoryId::from_bytes([node_id as u8; 16]),
+    }
+}
+
 fn raft_id(node_id: i32) -> RaftId {
-    RaftId::new(node_id, &[node_id as u8; 16]).unwrap()
+    identity(node_id).raft_id()
 }
 
 /// What every node of the group starts from; the single node's through the membership machine.
 fn bootstrap_snapshot(size: i32) -> QuorumSnapshot {
     if size == 1 {
-        let identity = NodeIdentity { node_id: 0, directory_id: [0; 16] };
-        let list = VoterList { voters: [(0, String::new())].into(), cluster_id: None };
+        let identity = identity(0);
+        let list =
+            VoterList { voters: [(identity.node_id, String::new())].into(), cluster_id: None };
         let mut bootstrap = Bootstrap::new(identity, list, 0).unwrap();
         match bootstrap.poll_action() {
             Some(BootstrapAction::Start(snapshot)) => return snapshot,
@@ -42,7 +51,7 @@ fn bootstrap_snapshot(size: i32) -> QuorumSnapshot {
         index: codec::BOOTSTRAP_INDEX,
         term: codec::BOOTSTRAP_TERM,
         members: Members { voters: (0..size).map(raft_id).collect(), learners: [].into() },
-        cluster_id: "a-cluster".to_owned(),
+        cluster_id: ClusterId::new("a-cluster").unwrap(),
         data: Bytes::new(),
     }
 }
@@ -207,7 +216,7 @@ fn entries_that_are_too_large_or_too_many_are_refused_and_change_nothing() {
 #[test]
 fn a_directory_that_belongs_to_another_node_is_refused() {
     let state = QuorumState::bootstrapped(bootstrap_snapshot(1));
-    let stranger = RaftId::new(0, &[99; 16]).unwrap();
+    let stranger = RaftId::new(identity(0).node_id, &DirectoryId::from_bytes([99; 16]));
     let error = Quorum::new(stranger, QuorumConfig::default(), state).unwrap_err();
     assert!(matches!(error, QuorumError::NotAMember { .. }));
 }
@@ -371,7 +380,7 @@ impl Group {
 
     fn report_snapshot(&mut self, message: &RaftMessage, arrived: bool) {
         if message.get_msg_type() == raft::eraftpb::MessageType::MsgSnapshot {
-            let from = RaftId::from_value(message.from).unwrap().node_id() as usize;
+            let from = RaftId::from_value(message.from).unwrap().node_id().value() as usize;
             let to = RaftId::from_value(message.to).unwrap();
             self.nodes[from].quorum.handle_snapshot_sent(to, arrived);
         }
@@ -379,7 +388,7 @@ impl Group {
 
     fn deliver(&mut self, message: RaftMessage) {
         self.report_snapshot(&message, true);
-        let to = RaftId::from_value(message.to).unwrap().node_id() as usize;
+        let to = RaftId::from_value(message.to).unwrap().node_id().value() as usize;
         self.nodes[to].quorum.handle_message(message).expect("sound peers send sound messages");
     }
 

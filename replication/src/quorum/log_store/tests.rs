@@ -8,6 +8,7 @@ use storage::fs::simulated::{Crash, Fault, Operation, SimulatedFs};
 use storage::fs::{OpenMode, read_file};
 
 use super::*;
+use crate::identity::{BrokerId, ClusterId, DirectoryId};
 use crate::quorum::{Members, RaftId};
 
 const NOW: Timestamp = Timestamp::ZERO;
@@ -25,7 +26,7 @@ fn disk() -> SimulatedFs {
 }
 
 fn me() -> RaftId {
-    RaftId::new(1, &[7; 16]).unwrap()
+    RaftId::new(BrokerId::new(1).unwrap(), &DirectoryId::from_bytes([7; 16]))
 }
 
 fn snapshot(index: u64, term: u64, data: &[u8]) -> QuorumSnapshot {
@@ -33,7 +34,7 @@ fn snapshot(index: u64, term: u64, data: &[u8]) -> QuorumSnapshot {
         index,
         term,
         members: Members { voters: [me()].into(), learners: [].into() },
-        cluster_id: "a-cluster".to_owned(),
+        cluster_id: ClusterId::new("a-cluster").unwrap(),
         data: Bytes::copy_from_slice(data),
     }
 }

@@ -1,1 +1,550 @@
-//! log.
+//! One partition's log: batches in segments, with what follows from them — leader epochs, producer state,
+//! aborted transactions (`UnifiedLog.scala`, `LocalLog.java`).
+//!
+//! The caller serialises `&mut`. Calls are short and do not fsync, but for truncation, which is rare and
+//! must be safe before anything is appended after it. What may take long is handed out as data and run
+//! without the caller's lock: reads ([`ReadPlan`]), lookups by time ([`TimestampLookup`]) and flushes
+//! ([`crate::flush::FlushTicket`]).
+//!
+//! A log may be *absent*: it has no directory before its first append, so that becoming leader of ten
+//! thousand partitions writes nothing. And it may be *cold*: after a clean stop its ends are known, and
+//! nothing of its directory is read before it is used.
+
+mod append;
+mod flushing;
+mod loaded;
+mod lookup;
+mod read;
+mod retain;
+#[cfg(test)]
+mod tests;
+mod truncate;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use append::{AppendError, LogAppendInfo, StoredBatch};
+pub(crate) use loaded::{Loaded, snapshot_path};
+pub use lookup::{TimestampAndOffset, TimestampLookup};
+pub use read::{FetchedRecords, FileSlice, ReadError, ReadPlan, RecordSlice};
+
+use crate::flush::FlushProgress;
+use crate::leader_epoch::{EpochEndOffset, EpochEntry, LeaderEpoch, LeaderEpochCache};
+use crate::log_dir::{DiskError, LogDir};
+use crate::offset::Offset;
+use crate::producer_state::ProducerEntry;
+use crate::recovery::{self, Known, RecoveryReport};
+use crate::segment::Place;
+use crate::timestamp::Timestamp;
+use crate::topic_partition::{TopicId, TopicPartition};
+
+/// A topic's settings that its logs follow; the defaults are Kafka's. What a batch is validated against is
+/// [`crate::log_validator::ValidationConfig`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`, at most 2^31 - 1.
+    pub segment_bytes: u32,
+    /// `segment.ms`.
+    pub segment_ms: i64,
+    /// What `segment.jitter.ms` takes off `segment.ms` in this log; drawn by the caller.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: u32,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u32,
+    /// `retention.ms`; `None` for no limit.
+    pub retention_ms: Option<i64>,
+    /// `retention.bytes`; `None` for no limit.
+    pub retention_bytes: Option<u64>,
+    /// `flush.messages`; with 1 an ack waits for an fsync.
+    pub flush_messages: u64,
+    /// `flush.ms`; `None` for never.
+    pub flush_ms: Option<u64>,
+    /// `file.delete.delay.ms`.
+    pub file_delete_delay_ms: u64,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3_600_000,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            retention_ms: Some(7 * 24 * 3_600_000),
+            retention_bytes: None,
+            flush_messages: i64::MAX as u64,
+            flush_ms: None,
+            file_delete_delay_ms: 60_000,
+            producer_id_expiration_ms: 86_400_000,
+        }
+    }
+}
+
+impl LogConfig {
+    /// Whether acks, the leader's own end and a follower's next fetch wait for an fsync.
+    pub fn flushes_each_message(&self) -> bool {
+        self.flush_messages <= 1
+    }
+}
+
+/// The offsets of a log that readers need, taken together.
+///
+/// Invariant: `log_start <= last_stable <= high_watermark <= log_end` and
+/// `recovery_point <= flushed_end <= log_end`. The two groups are independent: durability here and
+/// replication elsewhere are separate promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetSnapshot {
+    /// First offset that may be read.
+    pub log_start: Offset,
+    /// First offset that consumers may not yet see.
+    pub high_watermark: Offset,
+    /// First offset that read_committed consumers may not yet see.
+    pub last_stable: Offset,
+    /// First offset that is not written.
+    pub log_end: Offset,
+    /// First offset whose record an fsync does not cover yet.
+    pub flushed_end: Offset,
+    /// First offset that an unclean start would read.
+    pub recovery_point: Offset,
+    /// The end that counts for acks, for the leader's share of the high watermark and for a follower's next
+    /// fetch: `flushed_end` where each message is flushed, else `log_end`.
+    pub durable_end: Offset,
+}
+
+/// Why a log cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LogError {
+    /// The disk is full or offline.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What is on the disk is not the log that was written. This partition is offline, others are not.
+    #[error("log {topic_partition} is damaged and stays offline: {reason}")]
+    Damaged {
+        /// Whose log.
+        topic_partition: TopicPartition,
+        /// What is wrong, and where.
+        reason: Arc<str>,
+    },
+    /// Its topic was deleted.
+    #[error("log {topic_partition} was deleted")]
+    Deleted {
+        /// Whose log.
+        topic_partition: TopicPartition,
+    },
+}
+
+#[derive(Debug)]
+enum Content {
+    /// No directory yet.
+    Absent,
+    /// Cleanly stopped, not read yet.
+    Cold,
+    Loaded(Box<Loaded>),
+    Damaged(Arc<str>),
+    Deleted,
+}
+
+/// One partition's log.
+#[derive(Debug)]
+pub struct Log {
+    dir: Arc<LogDir>,
+    path: Arc<Path>,
+    topic_id: TopicId,
+    topic_partition: TopicPartition,
+    config: Arc<LogConfig>,
+    content: Content,
+    log_start: Offset,
+    high_watermark: Offset,
+    log_end: Offset,
+    first_unstable: Option<Offset>,
+    progress: FlushProgress,
+    /// Bytes past the recovery point, as counted in the log directory too.
+    unflushed_bytes: u64,
+    size_bytes: u64,
+    /// An epoch whose leader began, not yet in the epoch cache because that is not loaded.
+    pending_epoch: Option<EpochEntry>,
+}
+
+impl Log {
+    /// A log without a directory: empty, from offset 0. Touches no disk.
+    pub fn absent(
+        dir: Arc<LogDir>,
+        topic_id: TopicId,
+        topic_partition: TopicPartition,
+        config: Arc<LogConfig>,
+    ) -> Log {
+        let path = dir.path().join(topic_partition.to_string()).into();
+        Log {
+            dir,
+            path,
+            topic_id,
+            topic_partition,
+            config,
+            content: Content::Absent,
+            log_start: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            log_end: Offset::ZERO,
+            first_unstable: None,
+            progress: FlushProgress::new(Offset::ZERO),
+            unflushed_bytes: 0,
+            size_bytes: 0,
+            pending_epoch: None,
+        }
+    }
+
+    /// A log as a clean stop left it. Its directory is read on first use. Touches no disk.
+    pub fn cold(
+        dir: Arc<LogDir>,
+        stopped: &crate::log_dir::StoppedLog,
+        config: Arc<LogConfig>,
+    ) -> Log {
+        let partition = stopped.topic_partition.clone();
+        let mut log = Log::absent(dir, stopped.topic_id, partition, config);
+        log.content = Content::Cold;
+        log.log_start = stopped.log_start;
+        log.high_watermark = stopped.high_watermark;
+        log.log_end = stopped.log_end;
+        log.progress = FlushProgress::new(stopped.log_end);
+        log.size_bytes = stopped.size_bytes;
+        log
+    }
+
+    /// A log after an unclean stop: reads what lies past the recovery point, cuts a torn tail, rebuilds what
+    /// follows from the batches. Where the topic flushes each message, what is kept is synced before this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] if what is below the recovery point is not whole: nothing was changed then.
+    pub fn recover(
+        dir: Arc<LogDir>,
+        topic_id: TopicId,
+        topic_partition: TopicPartition,
+        config: Arc<LogConfig>,
+        checkpoints: CheckpointedOffsets,
+        now: Timestamp,
+    ) -> Result<(Log, RecoveryReport), LogError> {
+        let mut log = Log::absent(dir, topic_id, topic_partition, config);
+        let known = Known::Checkpoints {
+            recovery_point: checkpoints.recovery_point,
+            log_start: checkpoints.log_start,
+        };
+        let report = log.read_directory(known, now)?;
+        log.high_watermark = checkpoints.high_watermark.clamp(log.log_start, log.log_end);
+        log.refresh_first_unstable();
+        if log.config.flushes_each_message() {
+            log.flush()?;
+        }
+        Ok((log, report))
+    }
+
+    fn read_directory(&mut self, known: Known, now: Timestamp) -> Result<RecoveryReport, LogError> {
+        let place = Place { dir: &self.dir, path: &self.path };
+        let recovered = recovery::load(place, &self.topic_partition, &self.config, known, now)?;
+        self.log_start = recovered.log_start;
+        self.log_end = recovered.log_end;
+        self.high_watermark = self.high_watermark.clamp(self.log_start, self.log_end);
+        self.progress = FlushProgress::new(recovered.recovery_point);
+        self.size_bytes = recovered.loaded.segments.size_bytes();
+        self.add_unflushed(recovered.unflushed_bytes);
+        self.content = Content::Loaded(Box::new(recovered.loaded));
+        self.refresh_first_unstable();
+        Ok(recovered.report)
+    }
+
+    /// The content, read from the disk if it was not yet.
+    fn load(&mut self, now: Timestamp) -> Result<&mut Loaded, LogError> {
+        match &self.content {
+            Content::Loaded(_) => {}
+            Content::Absent => {
+                self.content = Content::Loaded(Box::new(Loaded::absent()));
+                self.take_pending_epoch();
+            }
+            Content::Cold => {
+                self.dir.check_online()?;
+                let known = Known::CleanStop { log_start: self.log_start, log_end: self.log_end };
+                if let Err(error) = self.read_directory(known, now) {
+                    if let LogError::Damaged { reason, .. } = &error {
+                        tracing::error!(
+                            topic_partition = %self.topic_partition,
+                            reason = %reason,
+                            "log is damaged: partition offline"
+                        );
+                        self.content = Content::Damaged(reason.clone());
+                    }
+                    return Err(error);
+                }
+                self.take_pending_epoch();
+            }
+            Content::Damaged(reason) => {
+                return Err(LogError::Damaged {
+                    topic_partition: self.topic_partition.clone(),
+                    reason: reason.clone(),
+                });
+            }
+            Content::Deleted => {
+                return Err(LogError::Deleted { topic_partition: self.topic_partition.clone() });
+            }
+        }
+        match &mut self.content {
+            Content::Loaded(loaded) => Ok(loaded),
+            _ => unreachable!("loaded just now"),
+        }
+    }
+
+    fn loaded(&self) -> Option<&Loaded> {
+        match &self.content {
+            Content::Loaded(loaded) => Some(loaded),
+            _ => None,
+        }
+    }
+
+    fn loaded_mut(&mut self) -> Option<&mut Loaded> {
+        match &mut self.content {
+            Content::Loaded(loaded) => Some(loaded),
+            _ => None,
+        }
+    }
+
+    fn take_pending_epoch(&mut self) {
+        if let Some(entry) = self.pending_epoch.take()
+            && let Some(loaded) = self.loaded_mut()
+        {
+            loaded.assign_epoch(entry.epoch, entry.start_offset);
+        }
+    }
+
+    fn refresh_first_unstable(&mut self) {
+        let high_watermark = self.high_watermark;
+        let Some(loaded) = self.loaded_mut() else { return };
+        loaded.producers.handle_high_watermark(high_watermark);
+        self.first_unstable =
+            self.loaded().and_then(|loaded| loaded.producers.first_unstable_offset());
+    }
+
+    fn add_unflushed(&mut self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        self.dir.add_unflushed(bytes);
+        self.unflushed_bytes += bytes;
+        self.dir.note_dirty(self.topic_id, self.topic_partition.partition);
+    }
+
+    fn sub_unflushed(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.unflushed_bytes);
+        self.dir.sub_unflushed(bytes);
+        self.unflushed_bytes -= bytes;
+    }
+
+    /// Its topic's id.
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// Its name.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.topic_partition
+    }
+
+    /// Its directory, which an absent log has not made yet.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &Arc<LogConfig> {
+        &self.config
+    }
+
+    /// Changes the settings from now on.
+    pub fn set_config(&mut self, config: Arc<LogConfig>) {
+        self.config = config;
+    }
+
+    /// Whether it has a directory.
+    pub fn is_on_disk(&self) -> bool {
+        match &self.content {
+            Content::Absent | Content::Deleted => false,
+            Content::Cold | Content::Damaged(_) => true,
+            Content::Loaded(loaded) => loaded.is_created,
+        }
+    }
+
+    /// Why it cannot be used, if it cannot.
+    pub fn damage(&self) -> Option<LogError> {
+        match &self.content {
+            Content::Damaged(reason) => Some(LogError::Damaged {
+                topic_partition: self.topic_partition.clone(),
+                reason: reason.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// All its offsets, at one moment.
+    pub fn offsets(&self) -> OffsetSnapshot {
+        let flushed_end = self.progress.flushed_end();
+        let waits = self.config.flushes_each_message() && !plants_bug_2();
+        let last_stable = match self.first_unstable {
+            Some(first) => first.min(self.high_watermark).max(self.log_start),
+            None => self.high_watermark,
+        };
+        OffsetSnapshot {
+            log_start: self.log_start,
+            high_watermark: self.high_watermark,
+            last_stable,
+            log_end: self.log_end,
+            flushed_end,
+            recovery_point: self.progress.recovery_point(),
+            durable_end: if waits { flushed_end } else { self.log_end },
+        }
+    }
+
+    /// Bytes in its `.log` files.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Bytes appended past the recovery point: what an unclean start would read.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes
+    }
+
+    /// Moves the high watermark, kept within the log. Returns whether it moved. It may go back: followers
+    /// learn theirs from the leader, and after an election it can be lower for a while.
+    pub fn update_high_watermark(&mut self, high_watermark: Offset) -> bool {
+        let bounded = high_watermark.clamp(self.log_start, self.log_end);
+        if bounded == self.high_watermark {
+            return false;
+        }
+        self.high_watermark = bounded;
+        self.refresh_first_unstable();
+        true
+    }
+
+    /// Becoming leader: `epoch` starts at the log end. Writes nothing; the epoch reaches the disk with the
+    /// first batch in it.
+    pub fn assign_epoch_start(&mut self, epoch: LeaderEpoch) {
+        let start_offset = self.log_end;
+        match self.loaded_mut() {
+            Some(loaded) => loaded.assign_epoch(epoch, start_offset),
+            None => self.pending_epoch = Some(EpochEntry { epoch, start_offset }),
+        }
+    }
+
+    fn epochs(&mut self, now: Timestamp) -> Result<&LeaderEpochCache, LogError> {
+        Ok(&self.load(now)?.epochs)
+    }
+
+    /// Where `epoch` ended here; see [`LeaderEpochCache::end_offset_for`].
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn end_offset_for_epoch(
+        &mut self,
+        epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<Option<EpochEndOffset>, LogError> {
+        let log_end = self.log_end;
+        Ok(self.epochs(now)?.end_offset_for(epoch, log_end))
+    }
+
+    /// The epoch in which `offset` was, or would be, written.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn epoch_for_offset(
+        &mut self,
+        offset: Offset,
+        now: Timestamp,
+    ) -> Result<Option<LeaderEpoch>, LogError> {
+        Ok(self.epochs(now)?.epoch_for_offset(offset))
+    }
+
+    /// The latest epoch here.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn latest_epoch(&mut self, now: Timestamp) -> Result<Option<LeaderEpoch>, LogError> {
+        Ok(self.epochs(now)?.latest())
+    }
+
+    /// All epochs, oldest first.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn leader_epochs(&mut self, now: Timestamp) -> Result<Vec<EpochEntry>, LogError> {
+        Ok(self.epochs(now)?.entries().to_vec())
+    }
+
+    /// The producers that wrote here, by id, without those that have expired.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn producers(&mut self, now: Timestamp) -> Result<Vec<ProducerEntry>, LogError> {
+        Ok(self.load(now)?.producers.producers().cloned().collect())
+    }
+
+    /// Forgets producers that have been silent for `producer.id.expiration.ms`.
+    pub fn expire_producers(&mut self, now: Timestamp) {
+        let expiration_ms = self.config.producer_id_expiration_ms;
+        if let Some(loaded) = self.loaded_mut() {
+            loaded.producers.expire(now, expiration_ms);
+        }
+    }
+
+    /// Gives back the memory of the active segment's index and its file; they are read again when needed.
+    ///
+    /// # Errors
+    /// If the index could not be written out.
+    pub fn release_memory(&mut self) -> Result<(), DiskError> {
+        let (dir, path) = (self.dir.clone(), self.path.clone());
+        let place = Place { dir: &dir, path: &path };
+        let Some(loaded) = self.loaded_mut() else { return Ok(()) };
+        match loaded.segments.last_mut() {
+            Some(active) => active.release(place),
+            None => Ok(()),
+        }
+    }
+
+    /// Its topic is deleted: nothing can be read or written any more. Returns the directory, if there is
+    /// one, for [`crate::log_manager`] to rename and remove.
+    pub(crate) fn mark_deleted(&mut self) -> Option<PathBuf> {
+        let path = self.is_on_disk().then(|| self.path.to_path_buf());
+        if let Some(loaded) = self.loaded() {
+            for segment in loaded.segments.iter() {
+                self.dir.files().forget(segment.key());
+            }
+        }
+        self.sub_unflushed(u64::MAX);
+        self.content = Content::Deleted;
+        path
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.sub_unflushed(u64::MAX);
+    }
+}
+
+/// Offsets of one log from the checkpoints of its log directory; zero where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointedOffsets {
+    /// `recovery-point-offset-checkpoint`.
+    pub recovery_point: Offset,
+    /// `log-start-offset-checkpoint`.
+    pub log_start: Offset,
+    /// `replication-offset-checkpoint`.
+    pub high_watermark: Offset,
+}
+
+/// Planted bug 2: an ack does not wait for the fsync that `flush.messages=1` promises.
+fn plants_bug_2() -> bool {
+    fail::fail_point!("bug-2-ack-before-fsync", |_| true);
+    false
+}

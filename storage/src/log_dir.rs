@@ -5,20 +5,26 @@
 //! untouched. The first file that a start creates is `.lock`, the second `meta.properties`, synced with
 //! its name before anything else is written: a directory cut off at any step can be started again.
 
+mod checkpoints;
 mod clean_stop;
 mod file_cache;
 mod meta_properties;
-mod names;
+pub(crate) mod names;
+mod work;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+pub(crate) use checkpoints::CheckpointKind;
+use checkpoints::Checkpoints;
 pub use clean_stop::{CleanStop, StoppedLog};
-pub(crate) use file_cache::{FileCache, FileKey, FileKind};
+pub(crate) use file_cache::{CachedFile, FileCache, FileKey, FileKind};
 pub use meta_properties::{FORMAT_VERSION, MetaProperties, MetaPropertiesError};
 pub use names::{DirName, parse_dir_name};
+use work::Work;
+pub(crate) use work::{Doomed, Noted};
 
 use crate::checkpoint::{CheckpointError, write_atomically};
 use crate::fs::{Fs, FsLock, is_disk_full, read_file};
@@ -107,6 +113,8 @@ pub struct LogDir {
     files: FileCache,
     next_segment_key: AtomicU64,
     unflushed_bytes: AtomicU64,
+    checkpoints: Checkpoints,
+    work: Work,
     _lock: Box<dyn FsLock>,
 }
 
@@ -163,6 +171,8 @@ impl LogDir {
             files: FileCache::new(),
             next_segment_key: AtomicU64::new(0),
             unflushed_bytes: AtomicU64::new(0),
+            checkpoints: Checkpoints::default(),
+            work: Work::default(),
             _lock: lock,
         }))
     }
@@ -253,6 +263,14 @@ impl LogDir {
     /// A key for a segment's files in the cache; no two are the same.
     pub(crate) fn new_segment_key(&self) -> u64 {
         self.next_segment_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    fn work(&self) -> &Work {
+        &self.work
     }
 
     pub(crate) fn files(&self) -> &FileCache {

@@ -74,6 +74,11 @@ impl<'a> TimeIndex<'a> {
         self.entry(at.checked_sub(1)?)
     }
 
+    /// The bytes of the first `entries` entries.
+    pub(crate) fn prefix_bytes(&self, entries: usize) -> &'a [u8] {
+        self.entries[..entries].as_flattened()
+    }
+
     /// How many of the first entries follow from one another and lie below `end_offset`.
     pub fn sound_prefix(&self, end_offset: Offset) -> usize {
         let mut previous: Option<TimestampOffset> = None;

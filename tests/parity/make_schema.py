@@ -86,8 +86,7 @@ def compact_message(message):
 
 
 def compact_field(field, structs):
-    # Some names begin with a small letter there; none does here.
-    out = {"n": field["name"][0].upper() + field["name"][1:], "t": field["type"], "v": field["versions"]}
+    out = {"n": field["name"], "t": field["type"], "v": field["versions"]}
     if "nullableVersions" in field:
         out["null"] = field["nullableVersions"]
     if "tag" in field:

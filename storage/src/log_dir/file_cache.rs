@@ -141,6 +141,14 @@ impl FileCache {
         Ok(map)
     }
 
+    /// Forgets the mappings of a segment whose indexes have grown.
+    pub(crate) fn forget_maps(&self, segment: u64) {
+        let mut shelves = self.shelves();
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+            shelves.maps.entries.remove(&FileKey { segment, kind });
+        }
+    }
+
     /// Forgets a segment's files: it was deleted, cut, or its indexes replaced.
     pub(crate) fn forget(&self, segment: u64) {
         let mut shelves = self.shelves();

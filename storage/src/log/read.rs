@@ -1,0 +1,369 @@
+//! Reading: planned from memory under the log's lock, carried out without it.
+//!
+//! An answer starts with the batch that holds the wanted offset, and ends before the first batch that
+//! reaches past the upper bound (high watermark, last stable offset). One read stays in one segment.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Log, LogError};
+use crate::fs::FsFile;
+use crate::log_dir::names::segment_file_name;
+use crate::log_dir::{DiskError, FileKey, FileKind, LogDir};
+use crate::offset::Offset;
+use crate::offset_index::OffsetIndex;
+use crate::record_batch::{BatchError, BatchHeader};
+use crate::segment::scan::{LOOKUP_CHUNK_BYTES, Scanned, Scanner};
+use crate::segment::{Place, Segment, open_even_if_deleted};
+use crate::timestamp::Timestamp;
+use crate::transaction_index::{AbortedTransaction, collect_aborted};
+
+/// Why nothing could be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Below the log start, or past the log end.
+    #[error("offset {requested} is not within [{log_start}, {log_end}]")]
+    OffsetOutOfRange {
+        /// What was asked for.
+        requested: Offset,
+        /// The log start offset.
+        log_start: Offset,
+        /// The log end offset.
+        log_end: Offset,
+    },
+    /// The log was cut or its files removed since the plan was made: plan again.
+    #[error("the log changed while it was read")]
+    Superseded,
+    /// What is on the disk is not what was written.
+    #[error("{path:?} is damaged at byte {position}: {source}")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        source: BatchError,
+    },
+    /// The log cannot be used now, or at all.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl From<DiskError> for ReadError {
+    fn from(error: DiskError) -> ReadError {
+        ReadError::Log(error.into())
+    }
+}
+
+/// A part of a file: record bytes that need not be copied.
+#[derive(Clone, Debug)]
+pub struct FileSlice {
+    /// The file; it stays readable though it may have lost its name.
+    pub file: Arc<dyn FsFile>,
+    /// First byte.
+    pub position: u64,
+    /// How many bytes.
+    pub size_bytes: usize,
+}
+
+/// Record bytes of an answer.
+#[derive(Clone, Debug)]
+pub enum RecordSlice {
+    /// In memory.
+    Memory(Bytes),
+    /// In a file.
+    File(FileSlice),
+}
+
+/// What a read found.
+#[derive(Clone, Debug, Default)]
+pub struct FetchedRecords {
+    /// The bytes, in order. The last batch may be cut at the limit.
+    pub slices: Vec<RecordSlice>,
+    /// Their size.
+    pub size_bytes: usize,
+}
+
+/// A segment as it was when a plan was made.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedSegment {
+    key: u64,
+    pub(super) base_offset: Offset,
+    pub(super) next_offset: Offset,
+    size_bytes: u32,
+    file: Option<Arc<dyn FsFile>>,
+    /// Positions to look from for the wanted offset and the upper bound; `None`: ask the mapped index.
+    start: Option<u32>,
+    end: Option<u32>,
+}
+
+/// A read, planned.
+#[derive(Clone, Debug)]
+pub struct ReadPlan {
+    from: Offset,
+    upper_bound: Offset,
+    shared: Shared,
+    /// The segment that holds `from`, and the next one in case `from` is in a gap at its end.
+    segments: Vec<PlannedSegment>,
+}
+
+/// What a plan needs of the log besides segments.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) dir: Arc<LogDir>,
+    pub(super) path: Arc<Path>,
+}
+
+impl Shared {
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { dir: &self.dir, path: &self.path }
+    }
+}
+
+impl Log {
+    /// Plans to read from `from` to below `upper_bound`. `from` at or past the upper bound, up to the log
+    /// end, is no error: it finds nothing. Under the caller's lock; reads no disk once the log is loaded.
+    ///
+    /// # Errors
+    /// [`ReadError::OffsetOutOfRange`], or the log cannot be used.
+    pub fn read_plan(
+        &mut self,
+        from: Offset,
+        upper_bound: Offset,
+        now: Timestamp,
+    ) -> Result<ReadPlan, ReadError> {
+        if from < self.log_start || from > self.log_end {
+            return Err(ReadError::OffsetOutOfRange {
+                requested: from,
+                log_start: self.log_start,
+                log_end: self.log_end,
+            });
+        }
+        self.dir.check_online()?;
+        let shared = Shared { dir: self.dir.clone(), path: self.path.clone() };
+        let mut segments = Vec::new();
+        if from < upper_bound && from < self.log_end {
+            let loaded = self.load(now)?;
+            let first = loaded.segments.holding(from);
+            for segment in loaded.segments.iter().skip(first.unwrap_or(usize::MAX)).take(2) {
+                segments.push(PlannedSegment::of(segment, from, upper_bound));
+            }
+        }
+        Ok(ReadPlan { from, upper_bound, shared, segments })
+    }
+
+    /// The aborted transactions that a read_committed reader of `[from, upper)` must know. May hold some
+    /// that lie past the range.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn aborted_transactions(
+        &mut self,
+        from: Offset,
+        upper: Offset,
+        now: Timestamp,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let loaded = self.load(now)?;
+        let mut found = Vec::new();
+        if loaded.aborted.is_empty() {
+            return Ok(found);
+        }
+        let first = loaded.segments.holding(from);
+        for segment in loaded.segments.iter().skip(first.unwrap_or(usize::MAX)) {
+            let entries = loaded.aborted.get(&segment.base_offset());
+            if let Some(entries) = entries
+                && collect_aborted(entries, from, upper, &mut found)
+            {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl PlannedSegment {
+    pub(super) fn of(segment: &Segment, from: Offset, upper_bound: Offset) -> PlannedSegment {
+        // A bound past the segment is its end, and needs no looking for.
+        let bounded = upper_bound < segment.next_offset();
+        PlannedSegment {
+            key: segment.key(),
+            base_offset: segment.base_offset(),
+            next_offset: segment.next_offset(),
+            size_bytes: segment.size_bytes(),
+            file: segment.open_log_file(),
+            start: segment.lookup_in_memory(from),
+            end: match bounded {
+                true => segment.lookup_in_memory(upper_bound),
+                false => Some(segment.size_bytes()),
+            },
+        }
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        u64::from(self.size_bytes)
+    }
+
+    pub(super) fn log_path(&self, shared: &Shared) -> PathBuf {
+        shared.path.join(segment_file_name(self.base_offset, "log"))
+    }
+
+    pub(super) fn open(&self, shared: &Shared) -> Result<Arc<dyn FsFile>, ReadError> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let path = self.log_path(shared);
+        let key = FileKey { segment: self.key, kind: FileKind::Log };
+        let open = || open_even_if_deleted(shared.place(), &path);
+        match shared.dir.files().file(key, open) {
+            Ok((file, _)) => Ok(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(ReadError::Superseded)
+            }
+            Err(error) => Ok(shared.dir.judge("open", &path, Err(error))?),
+        }
+    }
+
+    pub(super) fn map(
+        &self,
+        shared: &Shared,
+        kind: FileKind,
+    ) -> Result<Option<Arc<crate::index_file::MappedBytes>>, ReadError> {
+        Ok(Segment::map_index(shared.place(), self.key, self.base_offset, kind)?)
+    }
+
+    /// Where to start looking for an offset in a sealed segment. Without its index, at the start.
+    pub(super) fn lookup(&self, shared: &Shared, target: Offset) -> Result<u64, ReadError> {
+        let map = self.map(shared, FileKind::OffsetIndex)?;
+        let position =
+            map.map_or(0, |map| OffsetIndex::new(self.base_offset, &map).lookup(target).position);
+        Ok(u64::from(position.min(self.size_bytes)))
+    }
+
+    /// The first batch from `position` on that `matches`, and where it starts. `None` at the end.
+    pub(super) fn find(
+        &self,
+        shared: &Shared,
+        file: &dyn FsFile,
+        position: u64,
+        mut matches: impl FnMut(&BatchHeader) -> bool,
+    ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
+        let mut scanner = Scanner::new(file, position, self.size_bytes(), LOOKUP_CHUNK_BYTES);
+        loop {
+            let path = || self.log_path(shared);
+            let scanned = match scanner.next_header() {
+                Ok(scanned) => scanned,
+                Err(error) => shared.dir.judge("read", &path(), Err(error))?,
+            };
+            match scanned {
+                Scanned::Batch(position, header) if matches(&header) => {
+                    return Ok(Some((position, header)));
+                }
+                Scanned::Batch(..) => {}
+                Scanned::End => return Ok(None),
+                Scanned::Bad(position, source) => {
+                    // A file that is shorter than it was is one that was cut meanwhile.
+                    let size = shared.dir.judge("read", &path(), file.size_bytes())?;
+                    if size < self.size_bytes() {
+                        return Err(ReadError::Superseded);
+                    }
+                    return Err(ReadError::Corrupt { path: path(), position, source });
+                }
+            }
+        }
+    }
+}
+
+impl ReadPlan {
+    /// Whether it can only find nothing: the wanted offset is not below the upper bound.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Reads the indexes and headers that are needed, not the records. At most `max_bytes`; with
+    /// `min_one_batch` the first batch is whole even if it is larger, without it a first batch that does
+    /// not fit yields nothing. Blocks on the disk if the pages are not in memory.
+    ///
+    /// # Errors
+    /// [`ReadError::Superseded`] if the log was changed meanwhile; or the disk fails.
+    pub fn execute(
+        self,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<FetchedRecords, ReadError> {
+        for segment in &self.segments {
+            let file = segment.open(&self.shared)?;
+            let start = match segment.start {
+                Some(start) => u64::from(start),
+                None => segment.lookup(&self.shared, self.from)?,
+            };
+            let holds = |header: &BatchHeader| header.last_offset() >= self.from;
+            let Some((start, first)) = segment.find(&self.shared, &*file, start, holds)? else {
+                continue; // a gap at the end of this segment
+            };
+            if first.last_offset() >= self.upper_bound {
+                return Ok(FetchedRecords::default());
+            }
+            let end = self.find_end(segment, &*file, start)?;
+            let whole = usize::try_from(end - start).unwrap_or(usize::MAX);
+            let first_size = first.batch_size_bytes();
+            let allowed = if min_one_batch { max_bytes.max(first_size) } else { max_bytes };
+            if first_size > allowed {
+                return Ok(FetchedRecords::default());
+            }
+            let size_bytes = whole.min(allowed);
+            let slice = FileSlice { file, position: start, size_bytes };
+            return Ok(FetchedRecords { slices: vec![RecordSlice::File(slice)], size_bytes });
+        }
+        Ok(FetchedRecords::default())
+    }
+
+    /// Where the first batch starts that reaches to the upper bound, or the segment ends.
+    fn find_end(
+        &self,
+        segment: &PlannedSegment,
+        file: &dyn FsFile,
+        start: u64,
+    ) -> Result<u64, ReadError> {
+        if self.upper_bound >= segment.next_offset {
+            return Ok(segment.size_bytes());
+        }
+        let from = match segment.end {
+            Some(end) => u64::from(end),
+            None => segment.lookup(&self.shared, self.upper_bound)?,
+        };
+        let reaches = |header: &BatchHeader| header.last_offset() >= self.upper_bound;
+        let found = segment.find(&self.shared, file, from.max(start), reaches)?;
+        Ok(found.map_or(segment.size_bytes(), |(position, _)| position))
+    }
+}
+
+impl FileSlice {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.size_bytes];
+        self.file.read_exact_at(&mut bytes, self.position)?;
+        Ok(bytes)
+    }
+}
+
+impl FetchedRecords {
+    /// All bytes in one piece, for those who need it so: tests, conversions, small answers.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.size_bytes);
+        for slice in &self.slices {
+            match slice {
+                RecordSlice::Memory(memory) => bytes.extend_from_slice(memory),
+                RecordSlice::File(file) => bytes.extend_from_slice(&file.read()?),
+            }
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,213 @@
+//! Walking over the batches of a `.log` file: headers only, or whole batches with their CRC.
+
+use std::io;
+
+use crate::fs::FsFile;
+use crate::record_batch::{BatchError, BatchHeader, HEADER_SIZE_BYTES, RecordBatch};
+
+/// Read at once when a few headers are looked for: an index interval, and some.
+pub(crate) const LOOKUP_CHUNK_BYTES: usize = 8 << 10;
+/// Read at once when all of a file is walked over.
+pub(crate) const WALK_CHUNK_BYTES: usize = 256 << 10;
+
+/// What stands at a position.
+#[derive(Debug)]
+pub(crate) enum Scanned<T> {
+    /// A batch, and where it starts.
+    Batch(u64, T),
+    /// The end of what was to be scanned.
+    End,
+    /// No batch.
+    Bad(u64, BatchError),
+}
+
+/// Walks forward from a position.
+#[derive(Debug)]
+pub(crate) struct Scanner<'a> {
+    file: &'a dyn FsFile,
+    position: u64,
+    end: u64,
+    chunk_bytes: usize,
+    buffer: Vec<u8>,
+    buffer_start: u64,
+}
+
+impl<'a> Scanner<'a> {
+    /// A walk over `[position, end)` of a file.
+    pub(crate) fn new(
+        file: &'a dyn FsFile,
+        position: u64,
+        end: u64,
+        chunk_bytes: usize,
+    ) -> Scanner<'a> {
+        Scanner { file, position, end, chunk_bytes, buffer: Vec::new(), buffer_start: position }
+    }
+
+    /// Where the next batch starts.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next batch's header; the batch lies whole before the end.
+    pub(crate) fn next_header(&mut self) -> io::Result<Scanned<BatchHeader>> {
+        if self.position >= self.end {
+            return Ok(Scanned::End);
+        }
+        let start = self.position;
+        let parsed = BatchHeader::parse(self.fill(HEADER_SIZE_BYTES)?);
+        Ok(match parsed.and_then(|header| self.fits(start, header)) {
+            Ok(header) => {
+                self.position += header.batch_size_bytes() as u64;
+                Scanned::Batch(start, header)
+            }
+            Err(error) => Scanned::Bad(start, error),
+        })
+    }
+
+    /// The next batch, whole, its CRC checked, to `look` at.
+    pub(crate) fn next_batch<R>(
+        &mut self,
+        look: impl FnOnce(RecordBatch<'_>) -> R,
+    ) -> io::Result<Scanned<R>> {
+        let header = match self.next_header()? {
+            Scanned::Batch(_, header) => header,
+            Scanned::End => return Ok(Scanned::End),
+            Scanned::Bad(at, error) => return Ok(Scanned::Bad(at, error)),
+        };
+        // The header may have been all that was read: go back and have all of it.
+        let start = self.position - header.batch_size_bytes() as u64;
+        self.position = start;
+        let parsed = RecordBatch::parse(self.fill(header.batch_size_bytes())?);
+        let checked = parsed.and_then(|(batch, _)| batch.verify_crc().map(|()| batch));
+        match checked {
+            Ok(batch) => {
+                let result = look(batch);
+                self.position += header.batch_size_bytes() as u64;
+                Ok(Scanned::Batch(start, result))
+            }
+            Err(error) => Ok(Scanned::Bad(start, error)),
+        }
+    }
+
+    fn fits(&self, start: u64, header: BatchHeader) -> Result<BatchHeader, BatchError> {
+        let available = self.end - start;
+        if header.batch_size_bytes() as u64 <= available {
+            return Ok(header);
+        }
+        Err(BatchError::Truncated {
+            needed_bytes: header.batch_size_bytes(),
+            available_bytes: usize::try_from(available).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// At least `wanted` bytes from the position on, or all there are before the end.
+    fn fill(&mut self, wanted: usize) -> io::Result<&[u8]> {
+        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        let wanted = wanted.min(left);
+        let skipped = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
+        if self.buffer.len().saturating_sub(skipped) < wanted {
+            let size = wanted.max(self.chunk_bytes).min(left);
+            self.buffer.resize(size, 0);
+            self.buffer_start = self.position;
+            let read = self.file.read_at(&mut self.buffer, self.position)?;
+            self.buffer.truncate(read);
+        }
+        let skipped = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
+        Ok(&self.buffer[skipped.min(self.buffer.len())..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::simulated::SimulatedFs;
+    use crate::fs::{Fs, OpenMode};
+    use crate::offset::Offset;
+    use crate::record_batch::RecordBatchBuilder;
+    use proptest::prelude::*;
+    use std::io::IoSlice;
+    use std::path::Path;
+
+    fn file(bytes: &[u8]) -> std::sync::Arc<dyn FsFile> {
+        let file = SimulatedFs::new().open(Path::new("/f"), OpenMode::Create).unwrap();
+        file.write_at(&mut [IoSlice::new(bytes)], 0).unwrap();
+        file
+    }
+
+    fn batch(base_offset: u64, value_size: usize) -> Vec<u8> {
+        RecordBatchBuilder::new()
+            .base_offset(Offset::ZERO.plus(base_offset))
+            .record(None, None, Some(&vec![1; value_size]), &[])
+            .build()
+            .unwrap()
+            .to_vec()
+    }
+
+    proptest! {
+        /// Small and large batches, cut anywhere: headers and whole batches are found up to the cut,
+        /// whatever the chunk.
+        #[test]
+        fn every_whole_batch_before_the_cut_is_found(
+            sizes in prop::collection::vec(0usize..400, 0..12),
+            cut in any::<prop::sample::Index>(),
+            chunk in 1usize..500,
+        ) {
+            let batches: Vec<_> = sizes.iter().enumerate().map(|(at, size)| batch(at as u64, *size)).collect();
+            let all = batches.concat();
+            let cut = cut.index(all.len() + 1);
+            let file = file(&all);
+            let mut whole = 0;
+            let mut end = 0;
+            for batch in &batches {
+                if end + batch.len() <= cut {
+                    whole += 1;
+                    end += batch.len();
+                } else {
+                    break;
+                }
+            }
+            for headers_only in [true, false] {
+                let mut scanner = Scanner::new(&*file, 0, cut as u64, chunk);
+                let mut found = 0;
+                loop {
+                    let scanned = if headers_only {
+                        scanner.next_header().unwrap()
+                    } else {
+                        scanner.next_batch(|batch| *batch.header()).unwrap()
+                    };
+                    match scanned {
+                        Scanned::Batch(_, header) => {
+                            prop_assert_eq!(header.base_offset(), Offset::ZERO.plus(found));
+                            found += 1;
+                        }
+                        Scanned::End => {
+                            prop_assert_eq!(cut, end);
+                            break;
+                        }
+                        Scanned::Bad(at, error) => {
+                            prop_assert_eq!(at, end as u64);
+                            let is_cut = matches!(error, BatchError::Truncated { .. });
+                            prop_assert!(is_cut, "{error}");
+                            break;
+                        }
+                    }
+                }
+                prop_assert_eq!(found, whole);
+                prop_assert_eq!(scanner.position(), end as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_records_is_found_by_the_crc_only() {
+        let mut bytes = batch(0, 100);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let file = file(&bytes);
+        let mut scanner = Scanner::new(&*file, 0, bytes.len() as u64, 64);
+        assert!(matches!(scanner.next_header().unwrap(), Scanned::Batch(0, _)));
+        let mut scanner = Scanner::new(&*file, 0, bytes.len() as u64, 64);
+        let scanned = scanner.next_batch(|_| ()).unwrap();
+        assert!(matches!(scanned, Scanned::Bad(0, BatchError::WrongCrc { .. })));
+    }
+}

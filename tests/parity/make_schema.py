@@ -86,7 +86,8 @@ def compact_message(message):
 
 
 def compact_field(field, structs):
-    out = {"n": field["name"], "t": field["type"], "v": field["versions"]}
+    # Some names begin with a small letter there; none does here.
+    out = {"n": field["name"][0].upper() + field["name"][1:], "t": field["type"], "v": field["versions"]}
     if "nullableVersions" in field:
         out["null"] = field["nullableVersions"]
     if "tag" in field:

@@ -12,7 +12,7 @@ class Highwater:
 
     def __init__(self, binary: str, log_path: str):
         if not os.path.exists(binary):
-            raise FileNotFoundError(f"{binary} is not built: cargo build --release, or name it by HIGHWATER_BIN")
+            raise FileNotFoundError(f"{binary} is not built: cargo build --release, or name it by HIGHWATER")
         self.directory = tempfile.TemporaryDirectory(prefix="highwater-clients-")
         ready = os.path.join(self.directory.name, "ready.json")
         self.log = open(log_path, "wb")

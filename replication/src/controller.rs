@@ -20,6 +20,8 @@ mod placement;
 mod producer_ids;
 mod random;
 mod sessions;
+#[cfg(test)]
+pub(crate) mod testing;
 mod topic_name;
 mod topics;
 

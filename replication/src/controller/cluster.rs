@@ -425,3 +425,210 @@ fn registration_change(
             .filter(|&to| to != broker.is_in_controlled_shutdown),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::testing::{SESSION, TestCluster, broker, brokers};
+    use crate::metadata::{LeaderRecoveryState, MIN_INSYNC_REPLICAS};
+
+    #[test]
+    fn the_first_registration_brings_the_clusters_first_records() {
+        let mut cluster = TestCluster::with(|config| config.min_insync_replicas = 2);
+        let epoch = cluster.register(1, false);
+        assert_eq!(epoch, BrokerEpoch::from_index(2), "the index of its entry");
+        let image = cluster.image().clone();
+        assert_eq!(image.cluster_configs().get(MIN_INSYNC_REPLICAS).map(|v| &**v), Some("2"));
+        assert_eq!(image.features().get("eligible.leader.replicas.version"), Some(&1));
+        cluster.register(2, false);
+        assert_eq!(cluster.image().cluster_configs(), image.cluster_configs());
+    }
+
+    #[test]
+    fn a_broker_is_unfenced_once_it_has_applied_its_own_registration() {
+        let mut cluster = TestCluster::new();
+        let epoch = cluster.register(1, false);
+        let late = BrokerHeartbeat { metadata_index: epoch.index() - 1, ..cluster.heartbeat(1) };
+        let response = cluster.beat(late);
+        assert!(response.is_fenced && !response.is_caught_up);
+        let response = cluster.beat(BrokerHeartbeat { metadata_index: epoch.index(), ..late });
+        assert!(!response.is_fenced && response.is_caught_up);
+        assert!(cluster.image().is_active(broker(1)));
+    }
+
+    #[test]
+    fn a_lone_broker_registers_unfences_and_leads_again_in_one_entry() {
+        let mut cluster = TestCluster::new();
+        let mut request = cluster.registration(1, false);
+        request.unfence_at_once = true;
+        cluster.register_with(&request).unwrap();
+        assert!(cluster.image().is_active(broker(1)));
+        let topic_id = cluster.create("t", &[1], &[]);
+        for (clean, state) in
+            [(true, LeaderRecoveryState::Recovered), (false, LeaderRecoveryState::Recovering)]
+        {
+            let before = cluster.partition(topic_id);
+            let (index, mut request) =
+                (cluster.image().position().index, cluster.registration(1, clean));
+            request.unfence_at_once = true;
+            cluster.register_with(&request).unwrap();
+            assert_eq!(cluster.image().position().index, index + 1);
+            let after = cluster.partition(topic_id);
+            assert_eq!((after.leader, &after.isr), (Some(broker(1)), &brokers(&[1])));
+            assert_eq!(after.leader_epoch, before.leader_epoch.next());
+            assert_eq!(
+                after.recovery_state, state,
+                "an unclean stop counts as an unclean election"
+            );
+        }
+    }
+
+    #[test]
+    fn beside_an_active_broker_nobody_is_unfenced_at_once() {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        let mut request = cluster.registration(2, false);
+        request.unfence_at_once = true;
+        cluster.register_with(&request).unwrap();
+        assert!(!cluster.image().is_active(broker(2)));
+    }
+
+    #[test]
+    fn a_repeated_registration_of_the_same_process_changes_nothing() {
+        let mut cluster = TestCluster::new();
+        let request = cluster.registration(1, false);
+        let epoch = cluster.register_with(&request).unwrap();
+        let context = cluster.context();
+        let again = cluster.controller.register_broker(&context, &request).unwrap();
+        assert_eq!(again.records, []);
+        assert_eq!(again.response, BrokerRegistered { broker_epoch: Some(epoch), is_fenced: true });
+    }
+
+    #[test]
+    fn the_same_directory_proves_the_old_process_dead_and_another_one_does_not() {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        cluster.start(1, false); // at once, while the session lives
+        let mut other = cluster.registration(1, false);
+        other.directory_id = DirectoryId::from_bytes([99; 16]);
+        let refused = cluster.register_with(&other);
+        let directory_id = DirectoryId::from_bytes([1; 16]);
+        let error =
+            RegisterBrokerError::DuplicateRegistration { broker_id: broker(1), directory_id };
+        assert_eq!(refused, Err(error));
+        cluster.now = cluster.now.plus(SESSION);
+        assert!(cluster.register_with(&other).is_ok(), "the session is over");
+    }
+
+    #[test]
+    fn strangers_and_brokers_that_cannot_run_the_features_are_refused() {
+        let mut cluster = TestCluster::new();
+        cluster.register(1, false);
+        let good = cluster.registration(2, false);
+        let (found, expected) = (ClusterId::new("other").unwrap(), good.cluster_id.clone());
+        let stranger = RegisterBroker { cluster_id: found.clone(), ..good.clone() };
+        let error = RegisterBrokerError::InconsistentClusterId { found, expected };
+        assert_eq!(cluster.register_with(&stranger), Err(error));
+        let old = RegisterBroker { features: BTreeMap::new(), ..good.clone() };
+        let error = cluster.register_with(&old).unwrap_err();
+        assert!(
+            matches!(error, RegisterBrokerError::UnsupportedFeature { level: 1, .. }),
+            "{error}"
+        );
+        let mut twice = good.clone();
+        twice.listeners.push(twice.listeners[0].clone());
+        for listeners in [Vec::new(), twice.listeners] {
+            let request = RegisterBroker { listeners, ..good.clone() };
+            assert_eq!(cluster.register_with(&request), Err(RegisterBrokerError::InvalidListeners));
+        }
+    }
+
+    #[test]
+    fn a_wiped_broker_loses_every_seat_and_its_new_directory_is_recorded() {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        let topic_id = cluster.create("t", &[1], &[]);
+        cluster.fence(&[1]);
+        assert_eq!(cluster.partition(topic_id).elr, brokers(&[1]));
+        let mut request = cluster.registration(1, true);
+        request.directory_id = DirectoryId::from_bytes([99; 16]);
+        cluster.register_with(&request).unwrap();
+        cluster.unfence(1);
+        let partition = cluster.partition(topic_id);
+        assert_eq!(partition.directory_of(broker(1)), Some(request.directory_id));
+        assert_eq!((partition.leader, partition.last_known_leader), (None, None));
+        assert_eq!((partition.isr, partition.elr), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_stale_epoch_is_told_what_is_current() {
+        let mut cluster = TestCluster::new();
+        let old = cluster.register(1, false);
+        let stale = cluster.heartbeat(1);
+        let current = cluster.register(1, false);
+        let error = StaleBrokerEpoch { broker_id: broker(1), found: old, current: Some(current) };
+        assert_eq!(cluster.controller.broker_heartbeat(&stale).unwrap_err(), error);
+        assert_eq!(cluster.controller.fence_broker(broker(1), old).unwrap_err(), error);
+        let unknown = cluster.controller.fence_broker(broker(9), old).unwrap_err();
+        assert_eq!(unknown.current, None);
+    }
+
+    #[test]
+    fn a_silent_broker_is_fenced_and_its_partitions_move() {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        cluster.start(2, false);
+        let topic_id = cluster.create("t", &[1, 2], &[]);
+        assert_eq!(cluster.controller.next_session_end(), Some(cluster.now.plus(SESSION)));
+        cluster.fence(&[1]);
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, partition.isr), (Some(broker(2)), brokers(&[2])));
+        assert!(cluster.image().broker(broker(1)).unwrap().is_fenced);
+        let context = cluster.context();
+        assert_eq!(cluster.controller.expire_sessions(&context).response, []);
+    }
+
+    #[test]
+    fn a_leaving_broker_waits_until_all_others_know() {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        cluster.start(2, false);
+        let topic_id = cluster.create("t", &[1, 2], &[]);
+        assert!(!cluster.shut_down(1), "2 has not heard of it");
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, partition.isr), (Some(broker(2)), brokers(&[2])));
+        assert!(!cluster.shut_down(1));
+        let heard = cluster.heartbeat(2);
+        cluster.beat(heard);
+        assert!(cluster.shut_down(1));
+        assert!(cluster.shut_down(2), "the last one waits for nobody");
+        assert_eq!(cluster.partition(topic_id).leader, None);
+        assert_eq!(cluster.partition(topic_id).elr, brokers(&[2]), "1 left while the ISR sufficed");
+    }
+
+    #[test]
+    fn a_broker_may_ask_to_be_fenced_and_a_fenced_one_may_stop() {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        let heartbeat = BrokerHeartbeat { wants_fence: true, ..cluster.heartbeat(1) };
+        assert!(cluster.beat(heartbeat).is_fenced);
+        let heartbeat = BrokerHeartbeat { wants_shut_down: true, ..cluster.heartbeat(1) };
+        assert!(cluster.beat(heartbeat).should_shut_down);
+    }
+
+    #[test]
+    fn an_unregistered_broker_keeps_only_the_seat_of_a_last_known_leader() {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        let topic_id = cluster.create("t", &[1], &[]);
+        let decided = cluster.controller.unregister_broker(broker(1)).unwrap();
+        cluster.commit(decided);
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, partition.elr), (None, vec![]));
+        assert_eq!(partition.last_known_leader, Some(broker(1)));
+        let again = cluster.controller.unregister_broker(broker(1));
+        assert_eq!(again.unwrap_err(), UnregisterBrokerError::NotRegistered(broker(1)));
+        cluster.start(1, false);
+        assert_eq!(cluster.partition(topic_id).leader, Some(broker(1)), "back on its directory");
+    }
+}

@@ -177,3 +177,150 @@ impl Controller {
         broker.is_active().then_some(broker.directory_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::ConfigTarget;
+    use crate::controller::testing::{TestCluster, broker, brokers};
+    use crate::metadata::MIN_INSYNC_REPLICAS;
+
+    fn three() -> (TestCluster, TopicId) {
+        let mut cluster = TestCluster::new();
+        for id in [1, 2, 3] {
+            cluster.start(id, false);
+        }
+        let topic_id = cluster.create("t", &[1, 2, 3], &[(MIN_INSYNC_REPLICAS, "2")]);
+        (cluster, topic_id)
+    }
+
+    #[test]
+    fn who_leaves_while_the_isr_suffices_is_not_eligible_and_who_leaves_later_is() {
+        let (mut cluster, topic_id) = three();
+        cluster.fence(&[2]);
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.isr, partition.elr), (brokers(&[1, 3]), vec![]));
+        cluster.fence(&[2, 3]);
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.isr, partition.elr), (brokers(&[1]), brokers(&[3])));
+        cluster.fence(&[1, 2, 3]);
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, &*partition.isr), (None, &[][..]));
+        assert_eq!(
+            (partition.elr, partition.last_known_leader),
+            (brokers(&[1, 3]), Some(broker(1)))
+        );
+    }
+
+    #[test]
+    fn an_eligible_replica_leads_cleanly_and_a_back_at_min_isr_ends_eligibility() {
+        let (mut cluster, topic_id) = three();
+        cluster.fence(&[1, 2, 3]);
+        assert_eq!(cluster.partition(topic_id).elr, brokers(&[1, 2, 3]));
+        cluster.start(2, true);
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, partition.last_known_leader), (Some(broker(2)), None));
+        assert_eq!((partition.isr, partition.elr), (brokers(&[2]), brokers(&[1, 3])));
+        assert_eq!(partition.recovery_state, LeaderRecoveryState::Recovered);
+        cluster.start(3, true);
+        cluster.alter_isr(topic_id, &[2, 3]).unwrap();
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.isr, partition.elr), (brokers(&[2, 3]), vec![]));
+    }
+
+    #[test]
+    fn the_last_known_leader_waits_for_an_eligible_replica_that_is_only_down() {
+        let (mut cluster, topic_id) = three();
+        cluster.fence(&[3]);
+        cluster.fence(&[1, 2, 3]); // 1 led when 1 and 2 left together
+        cluster.start(1, false); // unclean: no longer eligible, yet it led last
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, partition.elr), (None, brokers(&[2])));
+        assert_eq!(partition.last_known_leader, Some(broker(1)));
+        cluster.start(2, false); // unclean as well: now nobody is eligible
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, partition.isr), (Some(broker(1)), brokers(&[1])));
+        assert_eq!(partition.recovery_state, LeaderRecoveryState::Recovering);
+    }
+
+    #[test]
+    fn a_stale_replica_does_not_overtake_the_last_known_leader() {
+        let (mut cluster, topic_id) = three();
+        cluster.fence(&[3]);
+        cluster.fence(&[1, 2, 3]);
+        for id in [3, 2] {
+            cluster.start(id, false);
+            assert_eq!(cluster.partition(topic_id).leader, None, "{id} may lack records");
+        }
+        cluster.start(1, false);
+        assert_eq!(cluster.partition(topic_id).leader, Some(broker(1)));
+    }
+
+    #[test]
+    fn an_unclean_election_takes_any_active_replica_where_the_topic_allows_it() {
+        let (mut cluster, topic_id) = three();
+        cluster.fence(&[3]);
+        cluster.fence(&[1, 2, 3]);
+        cluster.set_config(
+            ConfigTarget::Topic("t".into()),
+            "unclean.leader.election.enable",
+            "true",
+        );
+        cluster.start(3, true);
+        let partition = cluster.partition(topic_id);
+        assert_eq!((partition.leader, partition.isr), (Some(broker(3)), brokers(&[3])));
+        assert_eq!(partition.recovery_state, LeaderRecoveryState::Recovering);
+        cluster.alter_isr(topic_id, &[3]).unwrap();
+        assert_eq!(cluster.partition(topic_id).recovery_state, LeaderRecoveryState::Recovered);
+    }
+
+    #[test]
+    fn a_leader_that_stays_keeps_its_epoch() {
+        let (mut cluster, topic_id) = three();
+        let before = cluster.partition(topic_id);
+        cluster.alter_isr(topic_id, &[1, 3]).unwrap();
+        let after = cluster.partition(topic_id);
+        assert_eq!(after.leader_epoch, before.leader_epoch);
+        assert_eq!(Some(after.partition_epoch), before.partition_epoch.checked_next());
+    }
+
+    #[test]
+    fn lowering_the_min_isr_ends_eligibility_in_the_same_entry() {
+        for target in [ConfigTarget::Topic("t".into()), ConfigTarget::Cluster] {
+            let mut cluster = TestCluster::with(|config| config.min_insync_replicas = 2);
+            for id in [1, 2, 3] {
+                cluster.start(id, false);
+            }
+            let topic_id = cluster.create("t", &[1, 2, 3], &[]);
+            cluster.alter_isr(topic_id, &[1]).unwrap();
+            assert_eq!(cluster.partition(topic_id).elr, brokers(&[2, 3]));
+            let index = cluster.image().position().index;
+            cluster.set_config(target, MIN_INSYNC_REPLICAS, "1");
+            assert_eq!(cluster.image().position().index, index + 1);
+            assert_eq!(cluster.partition(topic_id).elr, vec![]);
+        }
+    }
+
+    #[test]
+    fn a_lower_min_isr_that_still_exceeds_the_isr_keeps_the_eligible_replicas() {
+        let mut cluster = TestCluster::with(|config| config.min_insync_replicas = 3);
+        for id in [1, 2, 3] {
+            cluster.start(id, false);
+        }
+        let topic_id = cluster.create("t", &[1, 2, 3], &[]);
+        cluster.alter_isr(topic_id, &[1]).unwrap();
+        cluster.set_config(ConfigTarget::Cluster, MIN_INSYNC_REPLICAS, "2");
+        assert_eq!(
+            cluster.partition(topic_id).elr,
+            brokers(&[2, 3]),
+            "the high watermark still waits"
+        );
+        cluster.fence(&[1, 2, 3]);
+        cluster.set_config(ConfigTarget::Cluster, MIN_INSYNC_REPLICAS, "1");
+        assert_eq!(
+            cluster.partition(topic_id).elr,
+            brokers(&[1, 2, 3]),
+            "nobody leads: nothing moves"
+        );
+    }
+}

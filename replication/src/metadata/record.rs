@@ -38,6 +38,8 @@
 
 mod decode;
 mod encode;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -107,3 +107,31 @@ impl MetadataImage {
         Ok(empty.apply(position.index, position.term, &records)?.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bootstrap_snapshot_is_an_empty_image_at_its_position() {
+        let cluster_id = ClusterId::new("c").unwrap();
+        let position = LogPosition { index: 1, term: 1 };
+        let image = MetadataImage::decode_snapshot(cluster_id.clone(), position, &[]).unwrap();
+        assert_eq!(image.position(), position);
+        assert_eq!(image.cluster_id(), &cluster_id);
+        assert_eq!(image.to_records(), []);
+    }
+
+    #[test]
+    fn records_that_contradict_each_other_are_no_snapshot() {
+        let cluster_id = ClusterId::new("c").unwrap();
+        let topic_id = storage::topic_partition::TopicId::from_bytes([1; 16]);
+        let topic = MetadataRecord::Topic { topic_id, name: "t".into() };
+        let data = encode_records(&[topic.clone(), topic]);
+        let error = MetadataImage::decode_snapshot(cluster_id, LogPosition::default(), &data);
+        assert!(
+            matches!(error, Err(SnapshotError::Replay(ReplayError { record: 1, .. }))),
+            "{error:?}"
+        );
+    }
+}

@@ -271,6 +271,7 @@ impl Leader {
 
     /// End of what this broker itself holds for certain.
     pub fn counted_end(&self) -> Offset {
+        fail::fail_point!("bug-2-ack-before-fsync", |_| self.log_end);
         if self.config.flushes_each_message { self.flushed_end } else { self.log_end }
     }
 

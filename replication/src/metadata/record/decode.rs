@@ -104,8 +104,8 @@ pub fn decode_records(bytes: &[u8]) -> Result<Vec<MetadataRecord>> {
     if version != LIST_VERSION {
         return Err(MetadataDecodeError::UnknownListVersion { found: version });
     }
-    // A record takes at least five bytes and up to some two hundred in memory, so none is reserved ahead.
-    let count = r.count(5)?;
+    // A record takes at least four bytes and up to some two hundred in memory, so none is reserved ahead.
+    let count = r.count(4)?;
     let mut records = Vec::new();
     for _ in 0..count {
         let mut body = r.sub()?;

@@ -252,3 +252,164 @@ fn check_epochs(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::testing::{TestCluster, broker, brokers};
+
+    fn cluster() -> (TestCluster, TopicId) {
+        let mut cluster = TestCluster::new();
+        for id in [1, 2, 3] {
+            cluster.start(id, false);
+        }
+        let topic_id = cluster.create("t", &[1, 2, 3], &[]);
+        (cluster, topic_id)
+    }
+
+    /// The error of a proposal of ISR {1, 2} with this changed.
+    fn error(
+        cluster: &TestCluster,
+        topic_id: TopicId,
+        change: impl Fn(&mut AlterPartition),
+    ) -> AlterPartitionError {
+        let mut request = cluster.isr_request(topic_id, &[1, 2]);
+        change(&mut request);
+        let mut decided = cluster.controller.alter_partition(&request).unwrap();
+        assert_eq!(decided.records, []);
+        decided.response.remove(0).result.unwrap_err()
+    }
+
+    #[test]
+    fn an_accepted_isr_is_answered_as_it_will_stand() {
+        let (mut cluster, topic_id) = cluster();
+        let answer = cluster.alter_isr(topic_id, &[2, 1]).unwrap();
+        let partition = cluster.partition(topic_id);
+        assert_eq!(answer.isr, brokers(&[1, 2]), "in assignment order");
+        assert_eq!(answer.partition_epoch, partition.partition_epoch);
+        assert_eq!(
+            (answer.leader, answer.leader_epoch),
+            (partition.leader, partition.leader_epoch)
+        );
+    }
+
+    #[test]
+    fn an_isr_that_stands_already_changes_nothing() {
+        let (cluster, topic_id) = cluster();
+        let request = cluster.isr_request(topic_id, &[1, 2, 3]);
+        let decided = cluster.controller.alter_partition(&request).unwrap();
+        assert_eq!(decided.records, []);
+        assert!(decided.response[0].result.is_ok());
+    }
+
+    #[test]
+    fn a_stale_broker_epoch_refuses_the_whole_request() {
+        let (mut cluster, topic_id) = cluster();
+        let stale = cluster.isr_request(topic_id, &[1]);
+        cluster.register(1, true);
+        let error = cluster.controller.alter_partition(&stale).unwrap_err();
+        assert_eq!((error.broker_id, error.found), (broker(1), stale.broker_epoch));
+    }
+
+    #[test]
+    fn unknown_topics_and_partitions_are_told_apart() {
+        let (cluster, topic_id) = cluster();
+        let other = TopicId::from_bytes([9; 16]);
+        let unknown = error(&cluster, topic_id, |r| r.partitions[0].topic_id = other);
+        assert_eq!(unknown, AlterPartitionError::UnknownTopicId { topic_id: other });
+        let unknown = error(&cluster, topic_id, |r| r.partitions[0].partition = 1);
+        assert_eq!(unknown, AlterPartitionError::UnknownPartition { topic_id, partition: 1 });
+    }
+
+    #[test]
+    fn epochs_decide_before_anything_else() {
+        let (mut cluster, topic_id) = cluster();
+        let first = cluster.partition(topic_id);
+        cluster.fence(&[1]); // 2 leads, epoch 1
+        let current = cluster.partition(topic_id);
+        let later = error(&cluster, topic_id, |r| {
+            r.partitions[0].leader_epoch = current.leader_epoch.next();
+        });
+        assert_eq!(later, AlterPartitionError::NotController);
+        let later = error(&cluster, topic_id, |r| {
+            r.partitions[0].partition_epoch = current.partition_epoch.checked_next().unwrap();
+        });
+        assert_eq!(later, AlterPartitionError::NotController);
+        let old = error(&cluster, topic_id, |r| r.partitions[0].leader_epoch = first.leader_epoch);
+        let (found, current_epoch) = (first.leader_epoch, current.leader_epoch);
+        assert_eq!(old, AlterPartitionError::FencedLeaderEpoch { found, current: current_epoch });
+        let old =
+            error(&cluster, topic_id, |r| r.partitions[0].partition_epoch = first.partition_epoch);
+        let (found, current) = (first.partition_epoch, current.partition_epoch);
+        assert_eq!(old, AlterPartitionError::InvalidUpdateVersion { found, current });
+    }
+
+    #[test]
+    fn proposals_that_make_no_sense_are_refused() {
+        let (cluster, topic_id) = cluster();
+        let invalid = |change: &dyn Fn(&mut AlterPartition)| match error(&cluster, topic_id, change)
+        {
+            AlterPartitionError::InvalidRequest(what) => what,
+            other => panic!("{other}"),
+        };
+        let not_leader = invalid(&|r| {
+            r.broker_id = broker(2);
+            r.broker_epoch = cluster.image().broker(broker(2)).unwrap().broker_epoch;
+        });
+        assert_eq!(not_leader, "the sender is not the leader");
+        let isr = |ids: &'static [i32]| {
+            move |r: &mut AlterPartition| {
+                r.partitions[0].new_isr = ids.iter().map(|&id| (broker(id), None)).collect();
+            }
+        };
+        assert_eq!(invalid(&isr(&[2, 3])), "the ISR lacks the leader");
+        assert_eq!(invalid(&isr(&[])), "the ISR lacks the leader");
+        assert_eq!(invalid(&isr(&[1, 9])), "the ISR is not a set of replicas");
+        assert_eq!(invalid(&isr(&[1, 1])), "the ISR is not a set of replicas");
+        let recovering = |ids: &'static [i32]| {
+            move |r: &mut AlterPartition| {
+                isr(ids)(r);
+                r.partitions[0].recovery_state = LeaderRecoveryState::Recovering;
+            }
+        };
+        assert!(invalid(&recovering(&[1, 2])).contains("other members"));
+        assert!(invalid(&recovering(&[1])).contains("has recovered"));
+    }
+
+    #[test]
+    fn a_partition_named_twice_is_decided_once() {
+        let (cluster, topic_id) = cluster();
+        let mut request = cluster.isr_request(topic_id, &[1, 2]);
+        request.partitions.push(request.partitions[0].clone());
+        let decided = cluster.controller.alter_partition(&request).unwrap();
+        assert_eq!(decided.records.len(), 1);
+        assert!(decided.response[0].result.is_ok() && decided.response[1].result.is_err());
+    }
+
+    #[test]
+    fn members_that_may_not_join_are_named() {
+        let (mut cluster, topic_id) = cluster();
+        let reason = |cluster: &TestCluster, epoch| {
+            let change = |r: &mut AlterPartition| {
+                r.partitions[0].new_isr = vec![(broker(1), None), (broker(3), epoch)];
+            };
+            match error(cluster, topic_id, change) {
+                AlterPartitionError::IneligibleReplica { broker_id, reason } => {
+                    assert_eq!(broker_id, broker(3));
+                    reason
+                }
+                other => panic!("{other}"),
+            }
+        };
+        let old = cluster.image().broker(broker(3)).unwrap().broker_epoch;
+        cluster.shut_down(3);
+        assert_eq!(reason(&cluster, None), "it is shutting down");
+        cluster.register(3, true);
+        assert_eq!(reason(&cluster, None), "it is fenced");
+        cluster.unfence(3);
+        assert_eq!(reason(&cluster, Some(old)), "it has registered again since");
+        let decided = cluster.controller.unregister_broker(broker(3)).unwrap();
+        cluster.commit(decided);
+        assert_eq!(reason(&cluster, None), "it is not registered");
+    }
+}

@@ -394,3 +394,190 @@ fn config_records(
 fn members(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|m| !m.is_empty()).map(str::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::testing::{TestCluster, broker};
+
+    fn change(name: &str, operation: ConfigOperation, value: Option<&str>) -> ConfigChange {
+        ConfigChange { name: name.into(), operation, value: value.map(Arc::from) }
+    }
+
+    fn cluster() -> TestCluster {
+        let mut cluster = TestCluster::new();
+        cluster.start(1, false);
+        cluster.create("t", &[1], &[("a", "1")]);
+        cluster
+    }
+
+    fn topic() -> ConfigTarget {
+        ConfigTarget::Topic("t".into())
+    }
+
+    fn alter(
+        cluster: &mut TestCluster,
+        target: ConfigTarget,
+        changes: Vec<ConfigChange>,
+    ) -> Result<(), AlterConfigError> {
+        let request = AlterConfigs { resources: vec![(target, changes)], validate_only: false };
+        let decided = cluster.controller.incremental_alter_configs(&request);
+        cluster.commit(decided).remove(0).1
+    }
+
+    fn replace(
+        cluster: &mut TestCluster,
+        target: ConfigTarget,
+        configs: &[(&str, Option<&str>)],
+    ) -> Result<(), AlterConfigError> {
+        let configs = configs.iter().map(|&(name, value)| ConfigReplacement {
+            name: name.into(),
+            value: value.map(Arc::from),
+        });
+        let request =
+            AlterConfigs { resources: vec![(target, configs.collect())], validate_only: false };
+        let decided = cluster.controller.alter_configs(&request);
+        cluster.commit(decided).remove(0).1
+    }
+
+    fn shown(configs: &ConfigMap) -> Vec<(&str, &str)> {
+        configs.iter().map(|(name, value)| (&**name, &**value)).collect()
+    }
+
+    fn topic_configs(cluster: &TestCluster) -> Vec<(&str, &str)> {
+        shown(&cluster.image().topic_by_name("t").unwrap().configs)
+    }
+
+    #[test]
+    fn an_incremental_change_leaves_the_rest() {
+        let mut cluster = cluster();
+        alter(&mut cluster, topic(), vec![change("b", ConfigOperation::Set, Some("2"))]).unwrap();
+        assert_eq!(topic_configs(&cluster), [("a", "1"), ("b", "2")]);
+        alter(&mut cluster, topic(), vec![change("a", ConfigOperation::Delete, Some("ignored"))])
+            .unwrap();
+        assert_eq!(topic_configs(&cluster), [("b", "2")]);
+        alter(&mut cluster, topic(), vec![change("never set", ConfigOperation::Delete, None)])
+            .unwrap();
+    }
+
+    #[test]
+    fn a_legacy_change_replaces_the_whole_set() {
+        let mut cluster = cluster();
+        replace(&mut cluster, topic(), &[("b", Some("2"))]).unwrap();
+        assert_eq!(topic_configs(&cluster), [("b", "2")]);
+        replace(&mut cluster, topic(), &[]).unwrap();
+        assert_eq!(topic_configs(&cluster), []);
+        let error = replace(&mut cluster, topic(), &[("b", None)]);
+        assert_eq!(error, Err(AlterConfigError::NullValue("b".into())));
+        let error = replace(&mut cluster, topic(), &[("b", Some("1")), ("b", Some("2"))]);
+        assert_eq!(error, Err(AlterConfigError::DuplicateName("b".into())));
+    }
+
+    #[test]
+    fn members_are_appended_to_a_list_and_subtracted_from_it() {
+        let mut cluster = cluster();
+        let mut step = |operation, value| {
+            alter(&mut cluster, topic(), vec![change("list", operation, Some(value))]).unwrap();
+            let configs = &cluster.image().topic_by_name("t").unwrap().configs;
+            configs.get("list").unwrap().to_string()
+        };
+        assert_eq!(step(ConfigOperation::Append, "y, z"), "x,y,z", "to the default");
+        assert_eq!(step(ConfigOperation::Append, "z,w"), "x,y,z,w", "each once");
+        assert_eq!(step(ConfigOperation::Subtract, "x,z,none"), "y,w");
+        assert_eq!(step(ConfigOperation::Subtract, "y,w"), "");
+        assert_eq!(step(ConfigOperation::Append, "v"), "v", "an empty list is not the default");
+    }
+
+    #[test]
+    fn only_lists_are_appended_to() {
+        let mut cluster = cluster();
+        for operation in [ConfigOperation::Append, ConfigOperation::Subtract] {
+            let error = alter(&mut cluster, topic(), vec![change("a", operation, Some("1"))]);
+            assert_eq!(error, Err(AlterConfigError::NotAList("a".into())));
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let mut cluster = cluster();
+        let set = |value| change("a", ConfigOperation::Set, value);
+        let error = alter(&mut cluster, topic(), vec![set(Some("1")), set(Some("2"))]);
+        assert_eq!(error, Err(AlterConfigError::DuplicateName("a".into())));
+        for operation in [ConfigOperation::Set, ConfigOperation::Append, ConfigOperation::Subtract]
+        {
+            let error = alter(&mut cluster, topic(), vec![change("list", operation, None)]);
+            assert_eq!(error, Err(AlterConfigError::NullValue("list".into())));
+        }
+        let resources = vec![(topic(), vec![set(Some("3"))]), (topic(), Vec::new())];
+        let request = AlterConfigs { resources, validate_only: false };
+        let decided = cluster.controller.incremental_alter_configs(&request);
+        assert_eq!(decided.response, [(topic(), Err(AlterConfigError::DuplicateResource))]);
+        assert_eq!(decided.records, []);
+    }
+
+    #[test]
+    fn resources_that_are_not_there_are_refused() {
+        let mut cluster = cluster();
+        let set = vec![change("a", ConfigOperation::Set, Some("1"))];
+        let error = alter(&mut cluster, ConfigTarget::Topic("u".into()), set.clone());
+        assert_eq!(error, Err(AlterConfigError::UnknownTopic));
+        let error = alter(&mut cluster, ConfigTarget::Broker(broker(9)), set);
+        assert_eq!(error, Err(AlterConfigError::UnknownBroker(broker(9))));
+    }
+
+    #[test]
+    fn one_bad_resource_does_not_stop_another() {
+        let mut cluster = cluster();
+        let good = (topic(), vec![change("b", ConfigOperation::Set, Some("2"))]);
+        let bad = (ConfigTarget::Cluster, vec![change("bad", ConfigOperation::Set, Some("2"))]);
+        let request = AlterConfigs { resources: vec![bad, good], validate_only: false };
+        let decided = cluster.controller.incremental_alter_configs(&request);
+        let response = cluster.commit(decided);
+        assert!(matches!(response[0].1, Err(AlterConfigError::Rejected(_))));
+        assert_eq!(response[1].1, Ok(()));
+        assert_eq!(topic_configs(&cluster), [("a", "1"), ("b", "2")]);
+    }
+
+    #[test]
+    fn validate_only_writes_nothing() {
+        let cluster = cluster();
+        let resources = vec![(topic(), vec![change("b", ConfigOperation::Set, Some("2"))])];
+        let request = AlterConfigs { resources, validate_only: true };
+        let decided = cluster.controller.incremental_alter_configs(&request);
+        assert_eq!((decided.records, decided.response), (Vec::new(), vec![(topic(), Ok(()))]));
+    }
+
+    #[test]
+    fn a_brokers_own_configurations_are_its_own() {
+        let mut cluster = cluster();
+        let target = ConfigTarget::Broker(broker(1));
+        alter(&mut cluster, target.clone(), vec![change("c", ConfigOperation::Set, Some("1"))])
+            .unwrap();
+        assert_eq!(shown(cluster.image().broker_configs(broker(1)).unwrap()), [("c", "1")]);
+        alter(&mut cluster, target, vec![change("c", ConfigOperation::Delete, None)]).unwrap();
+        assert_eq!(cluster.image().broker_configs(broker(1)), None);
+    }
+
+    #[test]
+    fn the_clusters_min_isr_can_be_changed_and_not_removed_nor_set_for_one_broker() {
+        let mut cluster = cluster();
+        let set = |value| vec![change(MIN_INSYNC_REPLICAS, ConfigOperation::Set, Some(value))];
+        let rejected = |result| {
+            matches!(result, Err(AlterConfigError::Rejected(ConfigRejection::InvalidConfig(_))))
+        };
+        alter(&mut cluster, ConfigTarget::Cluster, set("2")).unwrap();
+        assert!(rejected(alter(&mut cluster, ConfigTarget::Broker(broker(1)), set("2"))));
+        assert!(rejected(alter(&mut cluster, ConfigTarget::Cluster, set("0"))));
+        let delete = vec![change(MIN_INSYNC_REPLICAS, ConfigOperation::Delete, None)];
+        assert!(rejected(alter(&mut cluster, ConfigTarget::Cluster, delete.clone())));
+        replace(&mut cluster, ConfigTarget::Cluster, &[("other", Some("1"))]).unwrap();
+        let kept = [(MIN_INSYNC_REPLICAS, "2"), ("other", "1")];
+        assert_eq!(shown(cluster.image().cluster_configs()), kept);
+        alter(&mut cluster, topic(), set("3")).unwrap();
+        assert_eq!(
+            alter(&mut cluster, topic(), delete),
+            Ok(()),
+            "a topic goes back to the cluster's"
+        );
+    }
+}

@@ -48,3 +48,45 @@ impl Controller {
         Ok(ControllerResult { records: vec![record], response })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::testing::{TestCluster, broker};
+
+    #[test]
+    fn blocks_follow_each_other_without_overlap() {
+        let mut cluster = TestCluster::new();
+        let epoch = cluster.register(1, false);
+        for expected in [0, 1000, 2000] {
+            let decided = cluster.controller.allocate_producer_ids(broker(1), epoch).unwrap();
+            let block = cluster.commit(decided);
+            assert_eq!((block.first.value(), block.size), (expected, 1000));
+        }
+        assert_eq!(cluster.image().next_producer_id().value(), 3000);
+    }
+
+    #[test]
+    fn a_stale_broker_gets_none() {
+        let mut cluster = TestCluster::new();
+        let epoch = cluster.register(1, false);
+        cluster.register(1, false);
+        let error = cluster.controller.allocate_producer_ids(broker(1), epoch).unwrap_err();
+        assert!(matches!(error, AllocateProducerIdsError::StaleBrokerEpoch(_)));
+    }
+
+    #[test]
+    fn after_the_last_block_there_is_an_error() {
+        let mut cluster = TestCluster::new();
+        let epoch = cluster.register(1, false);
+        let last = ProducerId::new(i64::MAX - 5).unwrap();
+        let records = vec![MetadataRecord::ProducerIds {
+            broker_id: broker(1),
+            broker_epoch: epoch,
+            next_producer_id: last,
+        }];
+        cluster.commit(ControllerResult { records, response: () });
+        let error = cluster.controller.allocate_producer_ids(broker(1), epoch).unwrap_err();
+        assert_eq!(error, AllocateProducerIdsError::Exhausted);
+    }
+}

@@ -5,6 +5,8 @@ mod assignment;
 mod create;
 mod delete;
 mod grow;
+#[cfg(test)]
+mod tests;
 
 pub use assignment::AssignmentError;
 pub use create::{CreateTopicError, CreateTopics, CreatedTopic, ManualAssignment, NewTopic};

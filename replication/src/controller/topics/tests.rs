@@ -164,7 +164,8 @@ fn chosen_replicas_are_taken_as_they_are() {
 #[test]
 fn chosen_replicas_that_make_no_sense_are_refused() {
     let mut cluster = cluster();
-    let rows: [(&[(i32, &[i32])], AssignmentError); 8] = [
+    type Row = (&'static [(i32, &'static [i32])], AssignmentError);
+    let rows: [Row; 8] = [
         (&[(0, &[])], AssignmentError::Empty { partition: 0 }),
         (&[(0, &[1, 1])], AssignmentError::DuplicateBroker { partition: 0, broker: 1 }),
         (&[(0, &[9])], AssignmentError::UnknownBroker { partition: 0, broker: 9 }),

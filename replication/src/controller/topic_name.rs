@@ -37,7 +37,10 @@ pub enum InvalidTopicName {
 }
 
 /// Whether `name` may name a topic, other topics aside.
-pub(super) fn check_topic_name(name: &str) -> Result<(), InvalidTopicName> {
+///
+/// # Errors
+/// See [`InvalidTopicName`].
+pub fn check_topic_name(name: &str) -> Result<(), InvalidTopicName> {
     if name.is_empty() {
         return Err(InvalidTopicName::Empty);
     }

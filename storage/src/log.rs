@@ -165,6 +165,8 @@ pub struct Log {
     /// Bytes past the recovery point, as counted in the log directory too.
     unflushed_bytes: u64,
     size_bytes: u64,
+    /// Whether anything changed since a clean stop.
+    is_changed: bool,
     /// An epoch whose leader began, not yet in the epoch cache because that is not loaded.
     pending_epoch: Option<EpochEntry>,
 }
@@ -192,6 +194,7 @@ impl Log {
             progress: FlushProgress::new(Offset::ZERO),
             unflushed_bytes: 0,
             size_bytes: 0,
+            is_changed: false,
             pending_epoch: None,
         }
     }
@@ -234,11 +237,25 @@ impl Log {
         };
         let report = log.read_directory(known, now)?;
         log.high_watermark = checkpoints.high_watermark.clamp(log.log_start, log.log_end);
+        log.is_changed = true;
         log.refresh_first_unstable();
         if log.config.flushes_each_message() {
             log.flush()?;
         }
         Ok((log, report))
+    }
+
+    /// A log that cannot be used, and why.
+    pub(crate) fn damaged(
+        dir: Arc<LogDir>,
+        topic_id: TopicId,
+        topic_partition: TopicPartition,
+        config: Arc<LogConfig>,
+        reason: Arc<str>,
+    ) -> Log {
+        let mut log = Log::absent(dir, topic_id, topic_partition, config);
+        log.content = Content::Damaged(reason);
+        log
     }
 
     fn read_directory(&mut self, known: Known, now: Timestamp) -> Result<RecoveryReport, LogError> {
@@ -363,6 +380,29 @@ impl Log {
     /// Changes the settings from now on.
     pub fn set_config(&mut self, config: Arc<LogConfig>) {
         self.config = config;
+    }
+
+    /// Whether there are sealed segments past the recovery point, which are to be flushed in the background.
+    pub(crate) fn wants_flush(&self) -> bool {
+        let recovery_point = self.progress.recovery_point();
+        self.loaded().is_some_and(|loaded| {
+            let sealed = loaded.segments.len().saturating_sub(1);
+            loaded
+                .segments
+                .iter()
+                .take(sealed)
+                .any(|segment| segment.next_offset() > recovery_point)
+        })
+    }
+
+    /// The log start, where the segments do not say it.
+    pub(crate) fn log_start_to_checkpoint(&self) -> Option<Offset> {
+        let base_offset = match self.loaded() {
+            Some(loaded) => loaded.segments.first().map(|first| first.base_offset()),
+            None => None,
+        };
+        (base_offset != Some(self.log_start) && self.log_start > Offset::ZERO)
+            .then_some(self.log_start)
     }
 
     /// Whether it has a directory.

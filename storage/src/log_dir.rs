@@ -24,7 +24,6 @@ pub(crate) use file_cache::{CachedFile, FileCache, FileKey, FileKind};
 pub use meta_properties::{FORMAT_VERSION, MetaProperties, MetaPropertiesError};
 pub use names::{DirName, parse_dir_name};
 use work::Work;
-pub(crate) use work::{Doomed, Noted};
 
 use crate::checkpoint::{CheckpointError, write_atomically};
 use crate::fs::{Fs, FsLock, is_disk_full, read_file};

@@ -5,7 +5,9 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 use super::{Log, LogError};
-use crate::checkpoint::{PARTITION_METADATA_FILE, encode_partition_metadata};
+use crate::checkpoint::{
+    PARTITION_METADATA_FILE, encode_partition_metadata, read_partition_metadata,
+};
 use crate::fs::OpenMode;
 use crate::leader_epoch::LeaderEpoch;
 use crate::log_dir::DiskError;
@@ -255,6 +257,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<bool, AppendError> {
         let size: usize = headers.iter().map(|header| header.batch_size_bytes()).sum();
+        self.is_changed = true;
         self.create_directory(now)?;
         let rolled = self.make_room(headers, size, now)?;
         let (dir, path) = (self.dir.clone(), self.path.clone());
@@ -290,6 +293,18 @@ impl Log {
         self.dir.forget_checkpoints(&self.topic_partition)?;
         let fs = self.dir.fs();
         match fs.create_dir(&self.path) {
+            // An earlier try that met a full disk may have made it; another topic's must not be there.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let path = self.path.join(PARTITION_METADATA_FILE);
+                if let Ok(Some(other)) = read_partition_metadata(&**fs, &path)
+                    && other != self.topic_id
+                {
+                    return Err(AppendError::Log(LogError::Damaged {
+                        topic_partition: self.topic_partition.clone(),
+                        reason: format!("its directory is that of topic id {other}").into(),
+                    }));
+                }
+            }
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 self.dir.judge("create", &self.path, Err(error))?
             }
@@ -355,6 +370,7 @@ impl Log {
     pub(super) fn roll_at(&mut self, base_offset: Offset, now: Timestamp) -> Result<(), LogError> {
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
+        self.is_changed = true;
         let loaded = self.load(now)?;
         let Some(active) = loaded.segments.last_mut() else { return Ok(()) };
         active.activate(place)?;

@@ -158,6 +158,10 @@ impl Log {
         match &self.content {
             Content::Absent | Content::Deleted => return Ok(None),
             Content::Cold => return Ok(Some(self.stopped())),
+            // Nothing to do, and ten thousand such logs must not cost an fsync each.
+            Content::Loaded(loaded) if !self.is_changed && loaded.is_created => {
+                return Ok(Some(self.stopped()));
+            }
             Content::Damaged(_) | Content::Loaded(_) => {}
         }
         let (dir, path) = (self.dir.clone(), self.path.clone());
@@ -185,6 +189,7 @@ impl Log {
             // The names were all that was dirty, or the flush was cut short by a full disk.
             return Err(DiskError::Full { path: path.to_path_buf() }.into());
         }
+        self.is_changed = false;
         Ok(Some(self.stopped()))
     }
 

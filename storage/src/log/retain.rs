@@ -42,6 +42,7 @@ impl Log {
     }
 
     fn move_log_start(&mut self, log_start: Offset) {
+        self.is_changed = true;
         self.log_start = log_start;
         if let Some(loaded) = self.loaded_mut()
             && loaded.epochs.truncate_from_start(log_start)
@@ -94,6 +95,7 @@ impl Log {
         let place = Place { dir: &dir, path: &path };
         let delay_ms = self.config.file_delete_delay_ms;
         let recovery_point = self.progress.recovery_point();
+        self.is_changed = true;
         let loaded = self.load(now)?;
         for _ in 0..count {
             // Oldest first: whatever a crash leaves is the log from a later start.

@@ -26,6 +26,7 @@ impl Log {
             return self.truncate_fully_and_start_at(offset, now);
         }
         self.dir.check_online()?;
+        self.is_changed = true;
         self.load(now)?;
         self.dir.lower_recovery_point(&self.topic_partition, offset)?;
         fail::fail_point!("log-truncate-after-lowering");
@@ -111,6 +112,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<(), LogError> {
         self.dir.check_online()?;
+        self.is_changed = true;
         self.load(now)?;
         self.dir.lower_recovery_point(&self.topic_partition, offset)?;
         let (dir, path) = (self.dir.clone(), self.path.clone());

@@ -37,7 +37,9 @@ impl Log {
         let from = if everything { progress.recovery_point() } else { progress.flushed_end() };
         let names_dirty = loaded.names_synced < loaded.names_version;
         let epochs_dirty = loaded.epochs_synced < loaded.epochs_version;
-        if from >= log_end && !names_dirty && !loaded.is_new && !(everything && epochs_dirty) {
+        let dirty =
+            from < log_end || names_dirty || loaded.is_new || everything && epochs_dirty;
+        if !dirty {
             return Ok(None);
         }
         let mut files = Vec::new();

@@ -1,9 +1,8 @@
 //! The effective configuration of one topic, typed.
 
-use std::time::Duration;
-
 use replication::metadata::ConfigMap;
 use storage::compression::Compression;
+use storage::log::LogConfig;
 use storage::log_validator::{AppendOrigin, TopicCompression, ValidationConfig};
 use storage::record_batch::TimestampType;
 
@@ -18,7 +17,7 @@ pub struct TopicConfig {
     /// `compression.type`, with the level that goes with it.
     pub compression: TopicCompression,
     /// `file.delete.delay.ms`.
-    pub file_delete_delay: Duration,
+    pub file_delete_delay_ms: u64,
     /// `flush.messages`: 1 or more.
     pub flush_messages: u64,
     /// `flush.ms`; `None` if it is off (Kafka's largest long).
@@ -35,18 +34,20 @@ pub struct TopicConfig {
     pub message_timestamp_type: TimestampType,
     /// `min.insync.replicas`, as configured: the effective value is at most the number of replicas.
     pub min_insync_replicas: u32,
+    /// The broker's `producer.id.expiration.ms`, which may change at run time too.
+    pub producer_id_expiration_ms: i64,
     /// `retention.bytes`, of a partition; `None` is no limit.
     pub retention_bytes: Option<u64>,
     /// `retention.ms`; `None` is no limit.
-    pub retention_ms: Option<u64>,
+    pub retention_ms: Option<i64>,
     /// `segment.bytes`.
     pub segment_bytes: u32,
     /// `segment.index.bytes`.
     pub segment_index_bytes: u32,
     /// `segment.jitter.ms`.
-    pub segment_jitter_ms: u64,
+    pub segment_jitter_ms: i64,
     /// `segment.ms`: 1 or more.
-    pub segment_ms: u64,
+    pub segment_ms: i64,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election_enable: bool,
 }
@@ -81,7 +82,7 @@ impl TopicConfig {
                 "zstd" => TopicCompression::To(Compression::Zstd, level("compression.zstd.level")),
                 _ => TopicCompression::Producer,
             },
-            file_delete_delay: Duration::from_millis(unsigned("file.delete.delay.ms")),
+            file_delete_delay_ms: unsigned("file.delete.delay.ms"),
             flush_messages: unsigned("flush.messages").max(1),
             flush_ms: off_at_max(unsigned("flush.ms")),
             index_interval_bytes: bytes("index.interval.bytes"),
@@ -93,13 +94,35 @@ impl TopicConfig {
                 _ => TimestampType::CreateTime,
             },
             min_insync_replicas: u32::try_from(integer("min.insync.replicas")).unwrap_or(1),
+            producer_id_expiration_ms: producer_id_expiration_ms(layers),
             retention_bytes: u64::try_from(integer("retention.bytes")).ok(),
-            retention_ms: u64::try_from(integer("retention.ms")).ok(),
+            retention_ms: Some(integer("retention.ms")).filter(|limit| *limit >= 0),
             segment_bytes: bytes("segment.bytes"),
             segment_index_bytes: bytes("segment.index.bytes"),
-            segment_jitter_ms: unsigned("segment.jitter.ms"),
-            segment_ms: unsigned("segment.ms").max(1),
+            segment_jitter_ms: integer("segment.jitter.ms").max(0),
+            segment_ms: integer("segment.ms").max(1),
             unclean_leader_election_enable: boolean("unclean.leader.election.enable"),
+        }
+    }
+
+    /// How the log of a partition is kept. Draws the partition's part of `segment.jitter.ms`.
+    pub fn log_config(&self) -> LogConfig {
+        let jitter = match self.segment_jitter_ms {
+            0 => 0,
+            most => rand::random_range(0..=most.min(self.segment_ms)),
+        };
+        LogConfig {
+            segment_bytes: self.segment_bytes,
+            segment_ms: self.segment_ms,
+            segment_jitter_ms: jitter,
+            segment_index_bytes: self.segment_index_bytes,
+            index_interval_bytes: self.index_interval_bytes,
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+            flush_messages: self.flush_messages,
+            flush_ms: self.flush_ms,
+            file_delete_delay_ms: self.file_delete_delay_ms,
+            producer_id_expiration_ms: self.producer_id_expiration_ms,
         }
     }
 
@@ -114,6 +137,14 @@ impl TopicConfig {
             compacted: false,
             origin: AppendOrigin::Client,
         }
+    }
+}
+
+fn producer_id_expiration_ms(layers: ConfigLayers<'_>) -> i64 {
+    let definition = ConfigTable::BROKER.known("producer.id.expiration.ms");
+    match layers.broker_value(definition) {
+        Some(ConfigValue::Integer(milliseconds)) => milliseconds,
+        other => unreachable!("{} has a default number, not {other:?}", definition.name),
     }
 }
 
@@ -197,6 +228,7 @@ mod tests {
     fn without_settings_a_topic_has_kafkas_defaults() {
         let config = resolve(&[], &[]);
         assert_eq!(config.validation_config(), ValidationConfig::default());
+        assert_eq!(config.log_config(), LogConfig::default());
         assert_eq!(config.retention_ms, Some(7 * 24 * 3_600_000));
         assert_eq!((config.retention_bytes, config.flush_ms), (None, None));
         assert_eq!(config.flush_messages, i64::MAX.unsigned_abs());
@@ -230,6 +262,14 @@ mod tests {
             of(&[("compression.type", "uncompressed")]),
             TopicCompression::To(Compression::None, None)
         );
+    }
+
+    #[test]
+    fn jitter_is_drawn_within_its_bound() {
+        let config = resolve(&[("segment.jitter.ms", "5"), ("segment.ms", "3")], &[]);
+        for _ in 0..100 {
+            assert!((0..=3).contains(&config.log_config().segment_jitter_ms));
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Admin {
         answer: impl Fn(R::Response) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
         self.cluster
-            .retrying(subject, async || {
+            .retrying(subject, || async {
                 let connection = self.cluster.controller().await?;
                 let version = connection.version_of::<R>()?;
                 let result = match connection.call_version(version, &request(version)).await {

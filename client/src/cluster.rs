@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -143,20 +144,39 @@ impl Cluster {
         })
     }
 
+    /// How many partitions a topic has; asks only if the topic is not known.
+    ///
+    /// # Errors
+    /// As [`Cluster::topic`]; LEADER_NOT_AVAILABLE if it has none yet.
+    pub async fn partition_count(&self, topic: &str) -> Result<usize, ClientError> {
+        let known =
+            self.cache().topics.get(topic).map_or(0, |cached| cached.metadata.partitions.len());
+        match known {
+            0 => match self.topic(topic).await?.partitions.len() {
+                0 => {
+                    self.forget_topic(topic);
+                    let error =
+                        KafkaError { error: ResponseError::LeaderNotAvailable, message: None };
+                    Err(ClientError::kafka(format!("topic {topic}"), error))
+                }
+                count => Ok(count),
+            },
+            known => Ok(known),
+        }
+    }
+
     /// The leader of a partition, from the cache if it is there.
     ///
     /// # Errors
     /// As [`Cluster::topic`]; LEADER_NOT_AVAILABLE and UNKNOWN_TOPIC_OR_PARTITION as from a broker.
     pub async fn leader(&self, topic: &str, partition: i32) -> Result<Leader, ClientError> {
         let metadata = self.topic(topic).await?;
-        let found = metadata
-            .partition(partition)
-            .ok_or(kafka_protocol::ResponseError::UnknownTopicOrPartition);
+        let found = metadata.partition(partition).ok_or(ResponseError::UnknownTopicOrPartition);
         let leader = found.and_then(|p| match p.leader {
             Some(broker_id) => {
                 Ok(Leader { broker_id, leader_epoch: p.leader_epoch, topic_id: metadata.topic_id })
             }
-            None => Err(kafka_protocol::ResponseError::LeaderNotAvailable),
+            None => Err(ResponseError::LeaderNotAvailable),
         });
         leader.map_err(|error| {
             self.forget_topic(topic);
@@ -196,10 +216,7 @@ impl Cluster {
     pub async fn dial(&self, broker_id: i32) -> Result<Connection, ClientError> {
         let address = self.cache().brokers.get(&broker_id).map(BrokerAddress::to_string);
         let Some(address) = address else {
-            let error = KafkaError {
-                error: kafka_protocol::ResponseError::BrokerNotAvailable,
-                message: None,
-            };
+            let error = KafkaError { error: ResponseError::BrokerNotAvailable, message: None };
             return Err(ClientError::kafka(format!("broker {broker_id}"), error));
         };
         Ok(Connection::open(&address, &self.shared.config.connection).await?)
@@ -255,7 +272,7 @@ impl Cluster {
         };
         let Some(id) = controller else {
             let error = KafkaError {
-                error: kafka_protocol::ResponseError::NotController,
+                error: ResponseError::NotController,
                 message: Some("no broker is named as the controller".to_owned()),
             };
             return Err(ClientError::kafka("controller", error));
@@ -276,11 +293,14 @@ impl Cluster {
     ///
     /// # Errors
     /// The first error that is not retriable; [`ClientError::TimedOut`] with the last one that was.
-    pub async fn retrying<T>(
+    pub async fn retrying<T, F>(
         &self,
         subject: &str,
-        mut operation: impl AsyncFnMut() -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
+        mut operation: impl FnMut() -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
         let started = Instant::now();
         let limit = self.shared.config.api_timeout;
         let mut backoff = Backoff::default();
@@ -308,7 +328,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::retrying`].
     pub async fn await_leader(&self, topic: &str, partition: i32) -> Result<Leader, ClientError> {
-        self.retrying(&format!("leader of {topic}-{partition}"), async || {
+        self.retrying(&format!("leader of {topic}-{partition}"), || async {
             self.leader(topic, partition).await
         })
         .await

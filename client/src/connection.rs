@@ -309,8 +309,16 @@ impl<R: Request> Answer<R> {
     ///
     /// # Errors
     /// What closed the connection; a timeout closes it too.
-    pub async fn get(self) -> Result<R::Response, ConnectionError> {
-        let frame = match timeout_at(self.started + self.timeout, self.receiver).await {
+    pub async fn get(mut self) -> Result<R::Response, ConnectionError> {
+        self.wait().await
+    }
+
+    /// Like [`Answer::get`], and may be dropped and called again while no answer has come.
+    ///
+    /// # Panics
+    /// After it has given the answer.
+    pub(crate) async fn wait(&mut self) -> Result<R::Response, ConnectionError> {
+        let frame = match timeout_at(self.started + self.timeout, &mut self.receiver).await {
             Ok(Ok(frame)) => frame,
             Ok(Err(_)) => return Err(self.state.closed_or_default()),
             Err(_) => {

@@ -69,7 +69,7 @@ impl Admin {
     ) -> Result<Option<ListedOffset>, ClientError> {
         let subject = format!("offsets of {topic}-{partition}");
         self.cluster
-            .retrying(&subject, async || {
+            .retrying(&subject, || async {
                 self.try_list_offset(topic, partition, spec, isolation).await
             })
             .await
@@ -139,7 +139,7 @@ impl Admin {
     ) -> Result<i64, ClientError> {
         let subject = format!("records of {topic}-{partition}");
         self.cluster
-            .retrying(&subject, async || {
+            .retrying(&subject, || async {
                 let leader = self.cluster.leader(topic, partition).await?;
                 let connection = self.leader_connection(topic, leader.broker_id).await?;
                 let asked = DeleteRecordsPartition::default()

@@ -4,7 +4,9 @@
 //! Errors say what to do next. Exit codes: 0 done, 1 the broker or the network said no, 2 the command line is wrong.
 
 mod cluster;
+mod consume;
 mod output;
+mod produce;
 mod topic;
 mod wait;
 
@@ -21,6 +23,10 @@ pub enum ClientCommand {
     /// Create, list, describe and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// Write records: a line of stdin each
+    Produce(produce::ProduceArgs),
+    /// Print the records of a topic
+    Consume(consume::ConsumeArgs),
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -37,6 +43,8 @@ impl ClientCommand {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         match self {
             ClientCommand::Topic(command) => command.run().await,
+            ClientCommand::Produce(args) => args.run().await,
+            ClientCommand::Consume(args) => args.run().await,
             ClientCommand::Cluster(command) => command.run().await,
             ClientCommand::Wait(command) => command.run().await,
         }

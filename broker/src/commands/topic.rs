@@ -10,7 +10,7 @@ use client::cluster::{PartitionMetadata, TopicMetadata};
 use client::error::{ClientError, KafkaError};
 use serde::Serialize;
 
-use super::output::{ids, or_dash, print, print_json, table};
+use super::output::{ids, key_value, or_dash, print, print_json, table};
 use super::{ClientOptions, CommandError};
 
 /// `highwater topic …`
@@ -368,13 +368,5 @@ impl DeleteArgs {
             print_json(&deleted)?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Reads `KEY=VALUE`; the value may hold more `=`.
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write KEY=VALUE".to_owned()),
     }
 }

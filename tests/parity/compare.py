@@ -97,6 +97,15 @@ class Meant:
                 return entry
         return None
 
+    def table(self):
+        """For docs/api-support.md."""
+        rows = ["| API | Versions | Apache Kafka 4.1 | highwater | Why |", "|---|---|---|---|---|"]
+        for entry in self.entries:
+            versions = "–".join(str(version) for version in entry["versions"]) if "versions" in entry else "all"
+            where = f"`{entry['api']}`" + (f", {entry['scenario'].replace('_', ' ')}" if entry.get("scenario", "*") != "*" else "")
+            rows.append(f"| {where} | {versions} | {entry['says'][0]} | {entry['says'][1]} | {entry['reason']} |")
+        return "\n".join(rows)
+
 
 def matches(entry, side, value):
     return side not in entry or fnmatch.fnmatchcase(json.dumps(value) if not isinstance(value, str) else value, entry[side])

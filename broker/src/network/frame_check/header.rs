@@ -3,7 +3,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 2, 2, 4 | api key, api version, correlation id |
-//! | 2 + n | client id, int16 length, -1 for null; never compact, so that any broker can read it |
+//! | 2 + n | client id, int16 length, negative for null; never compact, so that any broker can read it |
 //! | v2: … | tagged fields; none is defined yet |
 
 use super::walk::Walk;
@@ -18,7 +18,7 @@ pub struct RequestHeaderView<'a> {
     pub api_version: i16,
     /// Echoed in the answer.
     pub correlation_id: i32,
-    /// What the client calls itself; none if null.
+    /// What the client calls itself, up to the first byte that is not UTF-8; none if null.
     pub client_id: Option<&'a str>,
     /// First byte after the header, from the start of the frame.
     pub body_offset: usize,

@@ -55,13 +55,14 @@ impl<'a> Walk<'a> {
         self.take().map(i32::from_be_bytes)
     }
 
-    /// A nullable int16-length string, kept.
+    /// The header's client id: any negative length is null, and what is not UTF-8 ends it, because Kafka serves such
+    /// clients too and nothing but logs and quotas reads it.
     pub(super) fn client_id(&mut self) -> Result<Option<&'a str>, FrameError> {
+        let Ok(length) = usize::try_from(self.i16()?) else { return Ok(None) };
         let position = self.position;
-        match self.i16()? {
-            -1 => Ok(None),
-            length => self.text(length_or_null(length.into(), position)?).map(Some),
-        }
+        self.skip(length)?;
+        let bytes = &self.bytes[position..self.position];
+        Ok(Some(bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())))
     }
 
     /// Tagged fields. Numbers may come in any order and twice, as Kafka reads them.

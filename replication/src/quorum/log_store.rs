@@ -317,6 +317,7 @@ impl LogStore {
         snapshot: &QuorumSnapshot,
         now: Timestamp,
     ) -> Result<(), LogStoreError> {
+        fail::fail_point!("metadata-log-after-snapshot-rename");
         self.unsynced_names = true;
         self.sync_names()?;
         self.snapshot = (snapshot.index, snapshot.term);
@@ -378,7 +379,9 @@ impl LogStore {
             .map_err(io_error("append to", &path))?;
         active.size_bytes += bytes.len() as u64;
         active.max_index = active.max_index.max(max_index);
+        fail::fail_point!("metadata-log-after-write");
         file.sync_data().map_err(io_error("fsync", &path))?;
+        fail::fail_point!("metadata-log-after-fsync");
         self.unsynced_tail = false; // the same file
         self.sync_names()?;
         self.next_offset = offset;

@@ -26,8 +26,14 @@ pub enum DirName {
     Other,
 }
 
+/// The metadata quorum's own log: no partition of ours, and never a stray one.
+const METADATA_LOG_DIR: &str = "__cluster_metadata-0";
+
 /// Reads the name of a directory.
 pub fn parse_dir_name(name: &str) -> DirName {
+    if name == METADATA_LOG_DIR {
+        return DirName::Other;
+    }
     let unique_suffix = |rest: &str| {
         rest.rsplit_once('.').is_some_and(|(_, unique)| {
             unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit())
@@ -91,7 +97,8 @@ mod tests {
     fn a_directory_name_is_split_at_its_last_dash() {
         let partition = TopicPartition::new("a-1.b", 7);
         assert_eq!(parse_dir_name("a-1.b-7"), DirName::Partition(partition));
-        for other in ["a", "a-", "-3", "a-07", "a-x", "a-+7", "a-99999999999", "lost+found"] {
+        let others = ["a", "a-", "-3", "a-07", "a-x", "a-+7", "a-99999999999", "lost+found"];
+        for other in others.into_iter().chain([METADATA_LOG_DIR]) {
             assert_eq!(parse_dir_name(other), DirName::Other, "{other}");
         }
     }

@@ -288,7 +288,11 @@ impl<'a> Replay<'a> {
         let last_index = entries.last().map_or(index, |entry| entry.index);
         let mut hard_state = self.hard_state;
         hard_state.term = hard_state.term.max(term);
-        hard_state.commit = hard_state.commit.clamp(index, last_index);
+        if hard_state.commit > last_index {
+            let (dir, first) = (self.dir.to_owned(), hard_state.commit);
+            return Err(LogStoreError::EntriesMissing { dir, after: last_index, first });
+        }
+        hard_state.commit = hard_state.commit.max(index);
         Ok((QuorumState { snapshot, hard_state, entries }, needs_restart))
     }
 }

@@ -30,6 +30,11 @@ pub(super) const REFUSED: &[Refused] = &[
     },
     Refused { name: "create.topic.policy.class.name", accepted: "", feature: "a policy in Java" },
     Refused {
+        name: "max.connections.per.ip",
+        accepted: "2147483647",
+        feature: "a connection limit by address",
+    },
+    Refused {
         name: "max.connections.per.ip.overrides",
         accepted: "",
         feature: "a connection limit by address",
@@ -140,7 +145,7 @@ pub(super) const ABSENT: &[AbsentFeature] = &[
         ],
     },
     AbsentFeature {
-        name: "Kafka's own threads, queues and files",
+        name: "Kafka's own threads, queues and buffers",
         configs: &[
             "background.threads",
             "delete.records.purgatory.purge.interval.requests",
@@ -162,6 +167,9 @@ pub(super) const ABSENT: &[AbsentFeature] = &[
             "request.timeout.ms",
             "socket.connection.setup.timeout.max.ms",
             "socket.connection.setup.timeout.ms",
+            "socket.listen.backlog.size",
+            "socket.receive.buffer.bytes",
+            "socket.send.buffer.bytes",
         ],
     },
     AbsentFeature {
@@ -247,6 +255,8 @@ pub(super) const ABSENT: &[AbsentFeature] = &[
             "alter.log.dirs.replication.quota.window.num",
             "alter.log.dirs.replication.quota.window.size.seconds",
             "auto.leader.rebalance.enable",
+            "broker.heartbeat.interval.ms",
+            "broker.session.timeout.ms",
             "controlled.shutdown.enable",
             "controller.quorum.append.linger.ms",
             "controller.quorum.election.backoff.max.ms",
@@ -264,6 +274,7 @@ pub(super) const ABSENT: &[AbsentFeature] = &[
             "replica.fetch.min.bytes",
             "replica.fetch.response.max.bytes",
             "replica.fetch.wait.max.ms",
+            "replica.high.watermark.checkpoint.interval.ms",
             "replica.lag.time.max.ms",
             "replica.selector.class",
             "replica.socket.receive.buffer.bytes",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use replication::controller::ControllerConfig;
 use replication::identity::BrokerId;
+use storage::log_manager::LogManagerConfig;
 
 use super::error::ConfigError;
 use super::flags::{self, ServeFlags};
@@ -16,6 +17,9 @@ use super::quorum::QuorumSettings;
 use super::resolve::StaticConfigMap;
 use super::table::ConfigTable;
 use super::value::{ConfigValue, split_list};
+
+/// `broker.session.timeout.ms`, which there is no second broker to set for yet.
+const BROKER_SESSION_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A topic to create before the broker says that it is ready (`--topic NAME:PARTITIONS`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +35,6 @@ pub struct TopicToCreate {
 pub struct BrokerConfig {
     /// `node.id`.
     pub node_id: BrokerId,
-    /// `broker.heartbeat.interval.ms`.
-    pub broker_heartbeat_interval: Duration,
-    /// `broker.session.timeout.ms`.
-    pub broker_session_timeout: Duration,
     /// `broker.rack`.
     pub broker_rack: Option<String>,
     /// Where clients connect: at least one, names unique; controller listeners are not among them.
@@ -55,18 +55,10 @@ pub struct BrokerConfig {
     pub delete_topic_enable: bool,
     /// `socket.request.max.bytes`: the largest frame.
     pub socket_request_max_bytes: usize,
-    /// `socket.send.buffer.bytes`; `None` leaves it to the system.
-    pub socket_send_buffer_bytes: Option<usize>,
-    /// `socket.receive.buffer.bytes`; `None` leaves it to the system.
-    pub socket_receive_buffer_bytes: Option<usize>,
-    /// `socket.listen.backlog.size`.
-    pub socket_listen_backlog_size: u32,
     /// `connections.max.idle.ms`; `None` is never.
     pub connections_max_idle: Option<Duration>,
-    /// `max.connections` as given at the start (it may change at run time).
+    /// `max.connections`.
     pub max_connections: usize,
-    /// `max.connections.per.ip` as given at the start (it may change at run time).
-    pub max_connections_per_ip: usize,
     /// `fetch.max.bytes`: most bytes of records in one answer.
     pub fetch_max_bytes: usize,
     /// `max.incremental.fetch.session.cache.slots`.
@@ -77,14 +69,10 @@ pub struct BrokerConfig {
     pub log_initial_task_delay: Duration,
     /// `log.retention.check.interval.ms`.
     pub log_retention_check_interval: Duration,
-    /// `log.flush.scheduler.interval.ms`; `None` is never.
-    pub log_flush_scheduler_interval: Option<Duration>,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub log_flush_offset_checkpoint_interval: Duration,
     /// `log.flush.start.offset.checkpoint.interval.ms`.
     pub log_flush_start_offset_checkpoint_interval: Duration,
-    /// `replica.high.watermark.checkpoint.interval.ms`.
-    pub replica_high_watermark_checkpoint_interval: Duration,
     /// `num.recovery.threads.per.data.dir`: 1 or more.
     pub num_recovery_threads_per_data_dir: usize,
     /// `producer.id.expiration.ms` as given at the start (it may change at run time).
@@ -121,7 +109,25 @@ impl BrokerConfig {
             default_replication_factor: self.default_replication_factor,
             min_insync_replicas: self.min_insync_replicas,
             unclean_leader_election_enable: given.is_true("unclean.leader.election.enable"),
-            session_timeout: self.broker_session_timeout,
+            session_timeout: BROKER_SESSION_TIMEOUT,
+        }
+    }
+
+    /// What the log manager is told at its start.
+    pub fn log_manager_config(&self) -> LogManagerConfig {
+        let milliseconds = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        let checkpoint_interval = self
+            .log_flush_offset_checkpoint_interval
+            .min(self.log_flush_start_offset_checkpoint_interval);
+        LogManagerConfig {
+            recovery_threads: self.num_recovery_threads_per_data_dir,
+            retention_check_interval_ms: milliseconds(self.log_retention_check_interval),
+            checkpoint_interval_ms: milliseconds(checkpoint_interval),
+            producer_expiration_check_interval_ms: milliseconds(
+                self.producer_id_expiration_check_interval,
+            ),
+            initial_task_delay_ms: milliseconds(self.log_initial_task_delay),
+            ..LogManagerConfig::default()
         }
     }
 
@@ -160,8 +166,6 @@ impl BrokerConfig {
 
         Ok(BrokerConfig {
             node_id,
-            broker_heartbeat_interval: given.duration("broker.heartbeat.interval.ms"),
-            broker_session_timeout: given.duration("broker.session.timeout.ms"),
             broker_rack: given.text("broker.rack").filter(|rack| !rack.is_empty()),
             inter_broker_listener_name: listeners.inter_broker_listener_name,
             listeners: listeners.client,
@@ -172,25 +176,18 @@ impl BrokerConfig {
             auto_create_topics_enable: given.is_true("auto.create.topics.enable"),
             delete_topic_enable: given.is_true("delete.topic.enable"),
             socket_request_max_bytes: given.number("socket.request.max.bytes"),
-            socket_send_buffer_bytes: given.positive("socket.send.buffer.bytes"),
-            socket_receive_buffer_bytes: given.positive("socket.receive.buffer.bytes"),
-            socket_listen_backlog_size: given.number("socket.listen.backlog.size"),
             connections_max_idle: given.limit("connections.max.idle.ms"),
             max_connections: given.number("max.connections"),
-            max_connections_per_ip: given.number("max.connections.per.ip"),
             fetch_max_bytes: given.number("fetch.max.bytes"),
             max_incremental_fetch_session_cache_slots: given
                 .number("max.incremental.fetch.session.cache.slots"),
             max_request_partition_size_limit: given.number("max.request.partition.size.limit"),
             log_initial_task_delay: given.duration("log.initial.task.delay.ms"),
             log_retention_check_interval: given.duration("log.retention.check.interval.ms"),
-            log_flush_scheduler_interval: given.limit("log.flush.scheduler.interval.ms"),
             log_flush_offset_checkpoint_interval: given
                 .duration("log.flush.offset.checkpoint.interval.ms"),
             log_flush_start_offset_checkpoint_interval: given
                 .duration("log.flush.start.offset.checkpoint.interval.ms"),
-            replica_high_watermark_checkpoint_interval: given
-                .duration("replica.high.watermark.checkpoint.interval.ms"),
             num_recovery_threads_per_data_dir: given.number("num.recovery.threads.per.data.dir"),
             producer_id_expiration: given.duration("producer.id.expiration.ms"),
             producer_id_expiration_check_interval: given
@@ -270,10 +267,6 @@ impl Given<'_> {
 
     fn set_number(&self, name: &str) -> Option<i32> {
         self.0.contains_key(name).then(|| self.number(name))
-    }
-
-    fn positive(&self, name: &str) -> Option<usize> {
-        usize::try_from(self.integer(name)).ok().filter(|number| *number > 0)
     }
 
     fn is_true(&self, name: &str) -> bool {

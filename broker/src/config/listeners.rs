@@ -33,7 +33,7 @@ impl Listeners {
     /// PLAINTEXT on a client listener.
     pub(super) fn from_settings(given: &Given<'_>) -> Result<Listeners, ConfigError> {
         let all = endpoints(given, LISTENERS)?;
-        check_distinct(given, &all)?;
+        check_names(given, &all)?;
         let controller_names: Vec<String> = list(given, CONTROLLER_NAMES)
             .into_iter()
             .map(|name| name.to_ascii_uppercase())
@@ -46,6 +46,7 @@ impl Listeners {
         if client.is_empty() {
             return Err(conflict(given, LISTENERS, "none of them is for clients".to_owned()));
         }
+        check_ports(given, &client)?;
         check_protocols(given, &client)?;
         if given.text(INTER_BROKER_PROTOCOL).as_deref() != Some(PLAINTEXT) {
             return Err(ConfigError::Unsupported {
@@ -105,13 +106,20 @@ fn endpoints(given: &Given<'_>, key: &'static str) -> Result<Vec<NamedEndpoint>,
         .collect()
 }
 
-fn check_distinct(given: &Given<'_>, all: &[NamedEndpoint]) -> Result<(), ConfigError> {
+fn check_names(given: &Given<'_>, all: &[NamedEndpoint]) -> Result<(), ConfigError> {
     for (index, one) in all.iter().enumerate() {
-        for other in &all[..index] {
-            if one.name == other.name {
-                let reason = format!("{} stands there twice; names must differ", one.name);
-                return Err(conflict(given, LISTENERS, reason));
-            }
+        if all[..index].iter().any(|other| other.name == one.name) {
+            let reason = format!("{} stands there twice; names must differ", one.name);
+            return Err(conflict(given, LISTENERS, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Of those that are opened.
+fn check_ports(given: &Given<'_>, client: &[NamedEndpoint]) -> Result<(), ConfigError> {
+    for (index, one) in client.iter().enumerate() {
+        for other in &client[..index] {
             let (one_address, other_address) = (&one.endpoint, &other.endpoint);
             let is_same_host = one_address.host.eq_ignore_ascii_case(&other_address.host)
                 || one_address.is_wildcard()

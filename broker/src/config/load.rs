@@ -11,6 +11,7 @@ use super::flags::{self, ServeFlags};
 use super::properties;
 use super::table::ConfigTable;
 use super::topic_config::absent_feature;
+use super::value::split_list;
 
 /// A configuration and what to say about it once logging is up.
 #[derive(Debug)]
@@ -107,12 +108,17 @@ fn apply_flags(
     warnings: &mut Vec<ConfigWarning>,
 ) -> Result<(), ConfigError> {
     if !flags.listen.is_empty() {
-        // Addresses from below name the listeners that are replaced here.
-        let replaced: Vec<String> = ["advertised.listeners", "inter.broker.listener.name"]
-            .into_iter()
-            .filter(|name| settings.remove(*name).is_some())
-            .map(str::to_owned)
-            .collect();
+        // Addresses from below name the listeners that are replaced here; the controller's own stay.
+        let mut replaced = Vec::new();
+        let controllers = controller_entries(settings, "advertised.listeners");
+        for name in ["advertised.listeners", "inter.broker.listener.name"] {
+            if let Some((_, origin)) = settings.remove(name) {
+                replaced.push(name.to_owned());
+                if name == "advertised.listeners" && !controllers.is_empty() {
+                    settings.insert(name.to_owned(), (controllers.join(","), origin));
+                }
+            }
+        }
         if !replaced.is_empty() {
             warnings.push(ConfigWarning::ReplacedByListen { names: replaced });
         }
@@ -156,6 +162,8 @@ fn apply_listen(listen: &[String], settings: &mut Settings) {
         }
         listeners.push(format!("{name}://{text}"));
     }
+    // --listen says where clients connect; the controller's own listeners stay what they are.
+    listeners.extend(controller_entries(settings, "listeners"));
     let flag = Origin::Flag("--listen");
     settings.insert("listeners".to_owned(), (listeners.join(","), flag.clone()));
     if !added.is_empty() {
@@ -165,6 +173,18 @@ fn apply_listen(listen: &[String], settings: &mut Settings) {
         };
         settings.insert(MAP.to_owned(), (map + &added, flag));
     }
+}
+
+/// The entries of a list of named addresses that `controller.listener.names` names.
+fn controller_entries(settings: &Settings, key: &str) -> Vec<String> {
+    let given =
+        |name: &str| settings.get(name).map_or_else(Vec::new, |(value, _)| split_list(value));
+    let names = given("controller.listener.names");
+    let is_controller = |listener: &String| {
+        let name = listener.split("://").next().unwrap_or_default();
+        names.iter().any(|controller| controller.eq_ignore_ascii_case(name))
+    };
+    given(key).into_iter().filter(is_controller).collect()
 }
 
 /// Checks every setting by itself, and sorts out the names that are not followed.
@@ -352,6 +372,15 @@ log.retention.check.interval.ms=300000
             config.listeners.iter().map(|l| format!("{}://{}", l.name, l.bind)).collect();
         assert_eq!(shown, ["PLAINTEXT://127.0.0.1:0", "PLAINTEXT_2://0.0.0.0:9095"]);
         assert!(config.listeners.iter().all(|listener| listener.advertised.is_none()));
+    }
+
+    #[test]
+    fn a_listen_flag_leaves_the_controllers_listener_as_it_is() {
+        let file = STOCK.replace("localhost", "broker.example");
+        let flags = ServeFlags { listen: vec!["0.0.0.0:9093".to_owned()], ..ServeFlags::default() };
+        let warnings = with_file(&file, flags).unwrap().warnings;
+        let said = warnings.iter().map(ToString::to_string).collect::<String>();
+        assert!(said.contains("CONTROLLER://:9093 is not opened"), "{said}");
     }
 
     #[test]

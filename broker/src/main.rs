@@ -5,6 +5,7 @@
 
 use std::io::Read;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use broker::commands::ClientCommand;
 use broker::config::{self, LoadedConfig, ServeFlags};
@@ -45,11 +46,12 @@ enum Command {
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let started = Instant::now();
     // clap exits with 2 on a usage error, and with 0 on --help and --version.
     let CommandLine { command, serve, version: _ } = CommandLine::parse();
     match command {
-        None => run_broker(&serve),
-        Some(Command::Serve(flags)) => run_broker(&flags),
+        None => run_broker(&serve, started),
+        Some(Command::Serve(flags)) => run_broker(&flags, started),
         Some(Command::Client(command)) => run_client(command),
     }
 }
@@ -70,7 +72,7 @@ fn run_client(command: ClientCommand) -> ExitCode {
     }
 }
 
-fn run_broker(flags: &ServeFlags) -> ExitCode {
+fn run_broker(flags: &ServeFlags, started: Instant) -> ExitCode {
     if let Err(reason) = logging::init(LevelFilter::INFO) {
         return fail(USAGE, reason);
     }
@@ -100,7 +102,7 @@ fn run_broker(flags: &ServeFlags) -> ExitCode {
     let exit_with_stdin = config.exit_with_stdin;
     let result = runtime.block_on(async {
         let shutdown = shutdown_signal(exit_with_stdin)?;
-        server::run(config, shutdown).await
+        server::run(config, started, shutdown).await
     });
     // A task that still waits on a socket must not hold up the exit.
     runtime.shutdown_background();

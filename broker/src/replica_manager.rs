@@ -1,1 +1,165 @@
-//! replica manager.
+//! The partitions that this broker hosts, and what is done with them: append, read, flush, delete, change roles.
+//!
+//! Whatever moves a partition's offsets calls [`ReplicaManager::wake`] after the partition's lock is dropped.
+
+pub mod append;
+pub mod apply_delta;
+pub mod background;
+pub mod delayed;
+pub mod flusher;
+pub mod partition;
+pub mod read;
+
+use crate::clock::Clock;
+use crate::config::{BrokerConfig, TopicConfig};
+use append::DelayedProduce;
+use delayed::DelayedOperations;
+use flusher::Flusher;
+use partition::{AppendOutcome, DeleteRecordsError, Now, Partition};
+use read::DelayedFetch;
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use storage::log::LogConfig;
+use storage::log_manager::{LogManager, LogUnavailable};
+use storage::offset::Offset;
+use storage::topic_partition::{TopicId, TopicPartition};
+
+/// Names a partition for as long as its topic lives; a topic that is created again has another id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionKey {
+    /// Its topic.
+    pub topic_id: TopicId,
+    /// Its index.
+    pub partition: i32,
+}
+
+/// Hosts partitions.
+#[derive(Debug)]
+pub struct ReplicaManager {
+    clock: Clock,
+    config: Arc<BrokerConfig>,
+    partitions: RwLock<BTreeMap<PartitionKey, Arc<Partition>>>,
+    logs: LogManager,
+    produces: Arc<DelayedOperations<DelayedProduce>>,
+    fetches: Arc<DelayedOperations<DelayedFetch>>,
+    flusher: Flusher,
+}
+
+impl ReplicaManager {
+    /// Hosts nothing yet.
+    pub fn new(clock: Clock, config: Arc<BrokerConfig>, logs: LogManager) -> ReplicaManager {
+        ReplicaManager {
+            clock,
+            config,
+            partitions: RwLock::default(),
+            logs,
+            produces: Arc::new(DelayedOperations::new(clock)),
+            fetches: Arc::new(DelayedOperations::new(clock)),
+            flusher: Flusher::default(),
+            }
+    }
+
+    /// The shell's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Now.
+    pub fn now(&self) -> Now {
+        Now { at: self.clock.now(), wall: self.clock.wall() }
+    }
+
+    /// A hosted partition.
+    pub fn partition(&self, key: &PartitionKey) -> Option<Arc<Partition>> {
+        self.partitions.read().expect("no panic is survived").get(key).cloned()
+    }
+
+    /// Every hosted partition, by topic id and index.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().expect("no panic is survived").values().cloned().collect()
+    }
+
+    /// Produces that wait for their acknowledgement.
+    pub fn delayed_produces(&self) -> &Arc<DelayedOperations<DelayedProduce>> {
+        &self.produces
+    }
+
+    /// Fetches that wait for bytes.
+    pub fn delayed_fetches(&self) -> &Arc<DelayedOperations<DelayedFetch>> {
+        &self.fetches
+    }
+
+    /// Completes what waited for this partition. Call it with no partition's lock held.
+    pub fn wake(&self, key: &PartitionKey) {
+        self.produces.complete(key);
+        self.fetches.complete(key);
+    }
+
+    fn after_append(&self, partition: &Arc<Partition>, outcome: &AppendOutcome) {
+        if outcome.needs_flush {
+            self.flusher.request(Arc::clone(partition));
+        }
+        self.wake(&partition.key());
+    }
+
+    /// Moves a partition's log start offset; see [`Partition::delete_records`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_records(
+        &self,
+        partition: &Partition,
+        before: Option<Offset>,
+    ) -> Result<Offset, DeleteRecordsError> {
+        let log_start = partition.delete_records(before, self.clock.wall())?;
+        self.wake(&partition.key());
+        Ok(log_start)
+    }
+
+    /// The partition, hosted from now on. Opens no file: a log is read on first use.
+    ///
+    /// # Errors
+    /// Its log is offline.
+    pub fn host(
+        &self,
+        key: PartitionKey,
+        topic: &Arc<str>,
+        config: &TopicConfig,
+    ) -> Result<Arc<Partition>, LogUnavailable> {
+        if let Some(partition) = self.partition(&key) {
+            return Ok(partition);
+        }
+        let topic_partition = TopicPartition::new(Arc::clone(topic), key.partition);
+        let log_config = self.log_config(config);
+        let log = self.logs.get_or_create(key.topic_id, &topic_partition, log_config)?;
+        let partition = Arc::new(Partition::new(key, Arc::clone(topic), log, config));
+        self.partitions
+            .write()
+            .expect("no panic is survived")
+            .insert(key, Arc::clone(&partition));
+        Ok(partition)
+    }
+
+    /// Stops hosting a partition whose topic was deleted; its files go in the background.
+    pub fn delete(&self, key: PartitionKey) {
+        let hosted = self.partitions.write().expect("no panic is survived").remove(&key);
+        if let Some(partition) = hosted {
+            partition.resign();
+            self.wake(&key);
+        }
+        self.logs.delete(key.topic_id, key.partition, self.clock.now());
+    }
+
+    /// A topic's configuration as its logs need it.
+    fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
+        Arc::new(LogConfig {
+            producer_id_expiration_ms: self.config.producer_id_expiration.as_millis() as i64,
+            ..config.log_config()
+        })
+    }
+
+    /// The logs beneath.
+    pub fn logs(&self) -> &LogManager {
+        &self.logs
+    }
+}

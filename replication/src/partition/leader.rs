@@ -204,6 +204,7 @@ impl From<&AlterPartitionError> for ProposalOutcome {
 ///
 /// Invariant: high watermark <= own counted end, unless the log was found shorter at the start; it never
 /// goes back within the epoch.
+#[derive(Debug)]
 pub struct Leader {
     broker_id: BrokerId,
     config: LeaderConfig,

@@ -8,6 +8,7 @@ use storage::offset::Offset;
 use super::{FollowerFetch, ReplicaMetadata};
 use crate::identity::BrokerEpoch;
 
+#[derive(Debug)]
 pub(super) struct Replica {
     /// It holds every record before this; `None` until it has fetched in this leader epoch.
     pub(super) log_end: Option<Offset>,

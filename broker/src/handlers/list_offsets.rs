@@ -1,0 +1,121 @@
+//! ListOffsets, v1–v10. v2 isolation level · v4 leader epoch (KIP-320) · v6 flexible · v7 max timestamp (KIP-734)
+//! · v8 earliest local, v9 latest tiered (KIP-405) · v10 timeout. Special timestamps: kafka-facts §6.5.
+
+use crate::api::dispatch::{Refused, Reply, Request};
+use crate::api::error_code::ToErrorCode;
+use crate::replica_manager::read::{FetchIsolation, ListedOffset, OffsetSpec, ReadError};
+use crate::broker::Broker;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::timestamp::Timestamp;
+
+const FIRST_WITH_LEADER_EPOCH: i16 = 4;
+
+pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
+    let asked: ListOffsetsRequest = request.decode()?;
+    let version = request.api_version;
+    // A partition named twice is an invalid request for each of its entries.
+    let mut times: BTreeMap<(&TopicName, i32), usize> = BTreeMap::new();
+    for topic in &asked.topics {
+        for partition in &topic.partitions {
+            *times.entry((&topic.name, partition.partition_index)).or_default() += 1;
+        }
+    }
+    let isolation = FetchIsolation::from_wire(asked.isolation_level)
+        .unwrap_or(FetchIsolation::HighWatermark);
+    let topics = asked
+        .topics
+        .iter()
+        .map(|topic| {
+            let partitions = topic
+                .partitions
+                .iter()
+                .map(|partition| {
+                    let index = partition.partition_index;
+                    let result = if times[&(&topic.name, index)] > 1 {
+                        Err(ResponseError::InvalidRequest)
+                    } else {
+                        list(broker, version, isolation, &topic.name, partition)
+                    };
+                    response(version, index, result)
+                })
+                .collect();
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name.clone())
+                .with_partitions(partitions)
+        })
+        .collect();
+    request.reply(&ListOffsetsResponse::default().with_topics(topics))
+}
+
+fn list(
+    broker: &Broker,
+    version: i16,
+    isolation: FetchIsolation,
+    topic: &TopicName,
+    asked: &ListOffsetsPartition,
+) -> Result<Option<ListedOffset>, ResponseError> {
+    let read = || -> Result<Option<ListedOffset>, ReadError> {
+        let partition = broker.leader_of(topic, asked.partition_index)?;
+        partition.check_leader_epoch(asked.current_leader_epoch)?;
+        let spec = spec(version, asked.timestamp).ok_or(ReadError::UnsupportedTimestamp)?;
+        partition.list_offset(spec, isolation, broker.clock().wall())
+    };
+    read().map_err(|error| error.to_error_code())
+}
+
+/// What a timestamp on the wire asks for, if this version knows it.
+fn spec(version: i16, timestamp: i64) -> Option<OffsetSpec> {
+    Some(match timestamp {
+        -1 => OffsetSpec::Latest,
+        -2 => OffsetSpec::Earliest,
+        -3 if version >= 7 => OffsetSpec::MaxTimestamp,
+        // Without tiering, everything is local.
+        -4 if version >= 8 => OffsetSpec::Earliest,
+        -5 if version >= 9 => OffsetSpec::LatestTiered,
+        _ => OffsetSpec::Timestamp(Timestamp::new(timestamp)?),
+    })
+}
+
+fn response(
+    version: i16,
+    index: i32,
+    result: Result<Option<ListedOffset>, ResponseError>,
+) -> ListOffsetsPartitionResponse {
+    let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
+    match result {
+        Ok(Some(found)) => {
+            let response = response
+                .with_timestamp(Timestamp::to_wire(found.timestamp))
+                .with_offset(found.offset.value());
+            match found.leader_epoch {
+                Some(epoch) if version >= FIRST_WITH_LEADER_EPOCH => {
+                    response.with_leader_epoch(epoch.value())
+                }
+                _ => response,
+            }
+        }
+        Ok(None) => response,
+        Err(error) => response.with_error_code(error.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_timestamps_exist_from_their_version_on() {
+        assert_eq!(spec(6, -3), None);
+        assert_eq!(spec(7, -3), Some(OffsetSpec::MaxTimestamp));
+        assert_eq!(spec(7, -4), None);
+        assert_eq!(spec(10, -6), None);
+        assert_eq!(spec(1, 0), Some(OffsetSpec::Timestamp(Timestamp::ZERO)));
+    }
+}

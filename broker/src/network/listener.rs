@@ -1,0 +1,72 @@
+//! Accepts connections on one address and gives each a task.
+
+use super::connection::{self, ConnectionContext, ConnectionLimits};
+use crate::api::dispatch::Dispatcher;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// Connections that wait for `accept`, per listener.
+const BACKLOG: u32 = 1024;
+/// Pause after a failed accept (too many open files), so that the loop does not spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Binds an address. Port 0 takes a free one.
+///
+/// # Errors
+/// Of the operating system: address taken, not ours, no permission.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A broker that was killed must be able to come back on its port at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until `shutdown` turns true, then waits for its connections to notice.
+pub async fn run(
+    listener: TcpListener,
+    name: Arc<str>,
+    limits: ConnectionLimits,
+    connections: Arc<Semaphore>,
+    dispatcher: Arc<Dispatcher>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut tasks = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            () = connection::stopped(&mut shutdown) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(listener = &*name, %error, "accept failed");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            tracing::warn!(listener = &*name, %peer, "refused a connection: max.connections reached");
+            continue;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "connection gone before it was served");
+            continue;
+        }
+        let Ok(local) = stream.local_addr() else { continue };
+        let context = ConnectionContext { peer, local, listener: Arc::clone(&name) };
+        let dispatcher = Arc::clone(&dispatcher);
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            connection::serve(stream, context, limits, dispatcher, shutdown).await;
+            drop(permit);
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}

@@ -1,0 +1,261 @@
+//! Flow 1, the middle of it: a produce request's partitions are appended one by one, and those that must wait for
+//! their acknowledgement wait together in the purgatory.
+//!
+//! Invariant: an append is answered without error only after [`AwaitedAppend::state`] said so, under the leader epoch
+//! that appended it.
+
+use super::delayed::{DelayedGuard, DelayedOperation};
+use super::partition::{AppendOutcome, Partition};
+use super::{PartitionKey, ReplicaManager};
+use bytes::Bytes;
+use replication::identity::BrokerId;
+use replication::partition::acks::{
+    AckError, AckState, AwaitedAppend, NotEnoughReplicas, RequiredAcks,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::leader_epoch::LeaderEpoch;
+use storage::log::AppendError;
+use storage::log_validator::{InvalidRecord, ValidationError, validate};
+use storage::offset::Offset;
+use storage::timestamp::Timestamp;
+use tokio::sync::oneshot;
+
+/// Where in its request (topic, partition) an append stands.
+pub type Place = (usize, usize);
+
+/// One partition's records.
+#[derive(Debug)]
+pub struct AppendRequest {
+    /// Echoed in the result.
+    pub place: Place,
+    /// Where to.
+    pub key: PartitionKey,
+    /// What metadata says of its leader; told to a client that came to the wrong broker.
+    pub current_leader: Option<(BrokerId, LeaderEpoch)>,
+    /// As they came.
+    pub records: Bytes,
+}
+
+/// What a successful append is answered with. For a duplicate: the offsets of the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// First offset.
+    pub base_offset: Offset,
+    /// Set for LogAppendTime topics.
+    pub log_append_time: Option<Timestamp>,
+    /// Of the log.
+    pub log_start_offset: Offset,
+}
+
+/// Why one partition's records were refused (kafka-facts §4.1).
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProduceError {
+    /// Row 2: transactions do not exist yet.
+    #[error("this version of highwater has no transactions yet; use an idempotent producer")]
+    TransactionsUnavailable,
+    /// Row 4.
+    #[error("this server does not host this topic-partition")]
+    UnknownTopicOrPartition,
+    /// Row 4, from v13.
+    #[error("this server does not host this topic id")]
+    UnknownTopicId,
+    /// Row 5.
+    #[error("a produce request without records")]
+    NoRecords,
+    /// Row 6.
+    #[error("zstd needs Produce v7 or later")]
+    UnsupportedCompression,
+    /// Row 1.
+    #[error("acks must be -1, 0 or 1")]
+    InvalidRequiredAcks,
+    /// Row 9.
+    #[error("internal topics are written by the broker only")]
+    InternalTopic,
+    /// Row 10.
+    #[error("this broker does not lead the partition")]
+    NotLeader {
+        /// Who does, as far as we know.
+        current_leader: Option<(BrokerId, LeaderEpoch)>,
+    },
+    /// Row 12: nothing was written.
+    #[error(transparent)]
+    NotEnoughReplicas(#[from] NotEnoughReplicas),
+    /// Row 26, or the leadership is over: written, but not acknowledged.
+    #[error(transparent)]
+    NotAcknowledged(#[from] AckError),
+    /// Written, but the disk failed before it was flushed.
+    #[error("the log directory failed before the records were flushed")]
+    DiskFailed,
+    /// Row 27.
+    #[error("not acknowledged in time")]
+    TimedOut,
+    /// Rows 5 and 13 to 23.
+    #[error(transparent)]
+    Invalid(#[from] Arc<ValidationError>),
+    /// Rows 11, 24 and 25.
+    #[error(transparent)]
+    Append(#[from] Arc<AppendError>),
+}
+
+impl ProduceError {
+    /// What Produce v8 and later tell of single records.
+    pub fn record_errors(&self) -> &[InvalidRecord] {
+        match self {
+            ProduceError::Invalid(error) => error.invalid_records(),
+            _ => &[],
+        }
+    }
+
+    /// What Produce v8 and later tell in words: of bad records only, as Kafka does.
+    pub fn client_message(&self) -> Option<String> {
+        match self {
+            ProduceError::Invalid(_)
+            | ProduceError::NoRecords
+            | ProduceError::TransactionsUnavailable => Some(self.to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// An append that may have to wait.
+#[derive(Debug)]
+struct Waiting {
+    place: Place,
+    partition: Arc<Partition>,
+    appended: Appended,
+    awaited: AwaitedAppend,
+    verdict: Option<Result<(), ProduceError>>,
+}
+
+impl Waiting {
+    fn decide(&mut self) -> bool {
+        if self.verdict.is_none() {
+            let snapshot = self.partition.snapshot();
+            self.verdict = match self.awaited.state(snapshot.leader.as_ref()) {
+                AckState::Acknowledged => Some(Ok(())),
+                AckState::Failed(error) => Some(Err(error.into())),
+                AckState::Waiting => snapshot.is_offline.then_some(Err(ProduceError::DiskFailed)),
+            };
+        }
+        self.verdict.is_some()
+    }
+
+    fn into_result(self) -> AppendResult {
+        let verdict = self.verdict.unwrap_or(Err(ProduceError::TimedOut));
+        (self.place, verdict.map(|()| self.appended))
+    }
+}
+
+/// What became of one partition's records.
+pub type AppendResult = (Place, Result<Appended, ProduceError>);
+
+/// A produce request's appends: some answered, some waiting.
+#[must_use = "an append must be answered"]
+pub struct Appends {
+    replica_manager: Arc<ReplicaManager>,
+    done: Vec<AppendResult>,
+    waiting: Vec<Waiting>,
+    timeout: Duration,
+}
+
+impl Appends {
+    /// The results, if nothing waits.
+    pub fn try_now(mut self) -> Result<Vec<AppendResult>, Appends> {
+        if self.waiting.iter_mut().all(Waiting::decide) {
+            Ok(self.into_now())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// The results as they stand: for acks=0, where nobody waits.
+    pub fn into_now(self) -> Vec<AppendResult> {
+        let mut done = self.done;
+        done.extend(self.waiting.into_iter().map(Waiting::into_result));
+        done
+    }
+
+    /// The results once every partition is decided, or the deadline has passed.
+    pub async fn wait(self) -> Vec<AppendResult> {
+        let Appends { replica_manager, mut done, waiting, timeout } = self;
+        let keys = waiting.iter().map(|waiting| waiting.partition.key()).collect();
+        let deadline = replica_manager.clock().now().plus(timeout);
+        let (sender, receiver) = oneshot::channel();
+        let operation = DelayedProduce { waiting, sender };
+        let _guard: DelayedGuard<_> =
+            replica_manager.delayed_produces().watch(keys, deadline, operation);
+        let decided = receiver.await.expect("an operation is finished before it is dropped");
+        done.extend(decided.into_iter().map(Waiting::into_result));
+        done
+    }
+}
+
+/// A produce that waits for its acknowledgement.
+#[derive(Debug)]
+pub struct DelayedProduce {
+    waiting: Vec<Waiting>,
+    sender: oneshot::Sender<Vec<Waiting>>,
+}
+
+impl DelayedOperation for DelayedProduce {
+    fn is_complete(&mut self) -> bool {
+        // Each of them is asked, so that one that is decided stays decided.
+        let undecided = self.waiting.iter_mut().filter_map(|one| (!one.decide()).then_some(()));
+        undecided.count() == 0
+    }
+
+    fn finish(self, _is_expired: bool) {
+        // The connection may be gone; then nobody wants to know.
+        let _ = self.sender.send(self.waiting);
+    }
+}
+
+impl ReplicaManager {
+    /// Appends each partition's records to its log, in order; `acks` is `None` for acks=0. What must wait for its
+    /// acknowledgement does so in the result.
+    pub fn append(
+        self: &Arc<Self>,
+        requests: Vec<AppendRequest>,
+        acks: Option<RequiredAcks>,
+        timeout: Duration,
+    ) -> Appends {
+        let mut appends = Appends {
+            replica_manager: Arc::clone(self),
+            done: Vec::new(),
+            waiting: Vec::new(),
+            timeout,
+        };
+        for request in requests {
+            let place = request.place;
+            match self.append_one(request, acks) {
+                Ok((partition, AppendOutcome { appended, awaited, .. })) => match awaited {
+                    None => appends.done.push((place, Ok(appended))),
+                    Some(awaited) => {
+                        let verdict = None;
+                        let waiting = Waiting { place, partition, appended, awaited, verdict };
+                        appends.waiting.push(waiting);
+                    }
+                },
+                Err(error) => appends.done.push((place, Err(error))),
+            }
+        }
+        appends
+    }
+
+    fn append_one(
+        &self,
+        request: AppendRequest,
+        acks: Option<RequiredAcks>,
+    ) -> Result<(Arc<Partition>, AppendOutcome), ProduceError> {
+        let not_leader = ProduceError::NotLeader { current_leader: request.current_leader };
+        let Some(partition) = self.partition(&request.key) else { return Err(not_leader) };
+        let now = self.now();
+        // The costly part, walking the records, is done before the lock is taken.
+        let config = partition.validation_config();
+        let batch = validate(&request.records, &config, now.wall).map_err(Arc::new)?;
+        let outcome = partition.append_as_leader(batch, acks, now)?;
+        self.after_append(&partition, &outcome);
+        Ok((partition, outcome))
+    }
+}

@@ -1,0 +1,61 @@
+//! Group commit for topics that flush each message: one thread fsyncs partitions that are owed a flush. What is
+//! appended while an fsync runs is covered by the next one, so one fsync acknowledges all that was appended before it
+//! began (DESIGN D7).
+
+use super::ReplicaManager;
+use super::partition::Partition;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, Weak};
+
+#[derive(Debug, Default)]
+struct Owed {
+    partitions: BTreeMap<super::PartitionKey, Arc<Partition>>,
+    is_closed: bool,
+}
+
+/// Partitions that are owed a flush.
+#[derive(Debug, Default)]
+pub struct Flusher {
+    owed: Arc<(Mutex<Owed>, Condvar)>,
+}
+
+impl Flusher {
+    /// Owes `partition` a flush. Cheap; never blocks on the disk.
+    pub fn request(&self, partition: Arc<Partition>) {
+        let (owed, changed) = &*self.owed;
+        owed.lock().expect("no panic is survived").partitions.insert(partition.key(), partition);
+        changed.notify_one();
+    }
+
+    /// Ends the thread once nothing is owed.
+    pub fn close(&self) {
+        let (owed, changed) = &*self.owed;
+        owed.lock().expect("no panic is survived").is_closed = true;
+        changed.notify_all();
+    }
+
+    /// Flushes until [`Self::close`]; the body of the flusher thread.
+    pub(super) fn run(&self, replica_manager: &Weak<ReplicaManager>) {
+        let (owed, changed) = &*self.owed;
+        loop {
+            let batch = {
+                let mut owed = owed.lock().expect("no panic is survived");
+                while owed.partitions.is_empty() && !owed.is_closed {
+                    owed = changed.wait(owed).expect("no panic is survived");
+                }
+                std::mem::take(&mut owed.partitions)
+            };
+            if batch.is_empty() {
+                return;
+            }
+            for (key, partition) in batch {
+                let Some(replica_manager) = replica_manager.upgrade() else { return };
+                if let Err(error) = partition.flush(replica_manager.clock().now()) {
+                    // The directory's listener ends the broker; what waits is answered with an error.
+                    tracing::error!(%partition, %error, "flush failed");
+                }
+                replica_manager.wake(&key);
+            }
+        }
+    }
+}

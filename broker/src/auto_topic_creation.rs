@@ -42,9 +42,8 @@ pub async fn create(
             wanted.into_keys().map(|name| (name, error)).collect()
         }
         // The client asks again.
-        Err(SubmitError::Unavailable(_)) => wanted
-            .into_keys()
-            .map(|name| (name, ResponseError::UnknownTopicOrPartition))
-            .collect(),
+        Err(SubmitError::Unavailable(_)) => {
+            wanted.into_keys().map(|name| (name, ResponseError::UnknownTopicOrPartition)).collect()
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::producer_ids::ProducerIds;
 use crate::quorum::ControllerHandle;
 use crate::replica_manager::partition::Partition;
 use crate::replica_manager::read::ReadError;
-use crate::replica_manager::{PartitionKey, ReplicaManager};
+use crate::replica_manager::{NotHosted, PartitionKey, ReplicaManager};
 use arc_swap::{ArcSwap, Guard};
 use kafka_protocol::protocol::StrBytes;
 use replication::identity::BrokerId;
@@ -122,13 +122,16 @@ impl Broker {
     pub fn leader_of(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ReadError> {
         let image = self.image();
         let topic = image.topic_by_name(topic).ok_or(ReadError::UnknownTopicOrPartition)?;
-        let registration =
-            topic.partition(partition).ok_or(ReadError::UnknownTopicOrPartition)?;
+        let registration = topic.partition(partition).ok_or(ReadError::UnknownTopicOrPartition)?;
         let not_leader = ReadError::NotLeader {
             current_leader: registration.leader.map(|leader| (leader, registration.leader_epoch)),
         };
         let key = PartitionKey { topic_id: topic.topic_id, partition };
-        let partition = self.replica_manager.partition(&key).ok_or(not_leader.clone())?;
+        let partition = match self.replica_manager.partition(&key) {
+            Ok(partition) => partition,
+            Err(NotHosted::Elsewhere) => return Err(not_leader),
+            Err(error @ NotHosted::Offline(_)) => return Err(error.into()),
+        };
         if partition.snapshot().leader.is_none() {
             return Err(not_leader);
         }
@@ -186,10 +189,9 @@ impl Broker {
     /// Total and usable bytes of the disk that holds the data; −1 where the system does not say.
     pub fn disk_space_bytes(&self) -> (i64, i64) {
         match rustix::fs::statvfs(self.data_dir()) {
-            Ok(space) => (
-                (space.f_blocks * space.f_frsize) as i64,
-                (space.f_bavail * space.f_frsize) as i64,
-            ),
+            Ok(space) => {
+                ((space.f_blocks * space.f_frsize) as i64, (space.f_bavail * space.f_frsize) as i64)
+            }
             Err(_) => (-1, -1),
         }
     }

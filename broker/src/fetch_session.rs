@@ -202,9 +202,7 @@ impl FetchSessions {
         assert_eq!(context.partitions.len(), outcomes.len(), "one outcome for each partition");
         let everything = vec![true; outcomes.len()];
         match context.kind {
-            Kind::Sessionless => {
-                SessionAnswer { session_id: 0, is_included: everything }
-            }
+            Kind::Sessionless => SessionAnswer { session_id: 0, is_included: everything },
             Kind::Full => {
                 if !self.make_room(context.partitions.len(), now) {
                     return SessionAnswer { session_id: 0, is_included: everything };
@@ -278,8 +276,7 @@ impl Session {
         let order = self.next_order;
         self.next_order += 1;
         self.order.insert(order, key.clone());
-        let cached =
-            CachedPartition { order, position, high_watermark: -1, log_start_offset: -1 };
+        let cached = CachedPartition { order, position, high_watermark: -1, log_start_offset: -1 };
         self.partitions.insert(key, cached);
     }
 
@@ -290,10 +287,7 @@ impl Session {
     }
 
     fn positions(&self) -> Vec<(PartitionKey, FetchPosition)> {
-        self.order
-            .values()
-            .map(|key| (key.clone(), self.partitions[key].position))
-            .collect()
+        self.order.values().map(|key| (key.clone(), self.partitions[key].position)).collect()
     }
 
     /// Remembers what is answered for a partition; whether an incremental answer must name it.
@@ -322,7 +316,9 @@ fn next_epoch(epoch: i32) -> i32 {
 }
 
 /// A partition named twice in one request counts once, in its last form.
-fn last_of_each(partitions: Vec<(PartitionKey, FetchPosition)>) -> Vec<(PartitionKey, FetchPosition)> {
+fn last_of_each(
+    partitions: Vec<(PartitionKey, FetchPosition)>,
+) -> Vec<(PartitionKey, FetchPosition)> {
     let mut index_of: BTreeMap<PartitionKey, usize> = BTreeMap::new();
     let mut unique: Vec<(PartitionKey, FetchPosition)> = Vec::with_capacity(partitions.len());
     for (key, position) in partitions {
@@ -437,8 +433,7 @@ mod tests {
     fn a_full_cache_answers_without_a_session_until_one_is_idle() {
         let mut sessions = opened();
         for id in [9, 10] {
-            let context =
-                sessions.begin((0, 0), false, vec![(key(0), at(0))], &[], now()).unwrap();
+            let context = sessions.begin((0, 0), false, vec![(key(0), at(0))], &[], now()).unwrap();
             let answer = sessions.finish(&context, &[quiet(0)], now(), || id);
             assert_eq!(answer.session_id, if id == 9 { 9 } else { 0 });
         }

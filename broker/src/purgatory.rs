@@ -70,7 +70,11 @@ impl<K: Ord + Clone, T> Purgatory<K, T> {
     }
 
     /// Takes one operation out if it still waits and `is_complete` says it is done: the second check of registering.
-    pub fn take_one_if(&mut self, id: EntryId, is_complete: impl FnOnce(&mut T) -> bool) -> Option<T> {
+    pub fn take_one_if(
+        &mut self,
+        id: EntryId,
+        is_complete: impl FnOnce(&mut T) -> bool,
+    ) -> Option<T> {
         let entry = self.entries.get_mut(&id)?;
         if is_complete(&mut entry.operation) { self.remove(id) } else { None }
     }

@@ -11,7 +11,7 @@ pub mod partition;
 pub mod read;
 
 use crate::clock::Clock;
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::TopicConfig;
 use append::DelayedProduce;
 use delayed::DelayedOperations;
 use flusher::Flusher;
@@ -19,8 +19,8 @@ use partition::{AppendOutcome, DeleteRecordsError, Now, Partition};
 use read::DelayedFetch;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
-use storage::log::LogConfig;
-use storage::log_manager::{LogManager, LogUnavailable};
+use storage::log::LogError;
+use storage::log_manager::LogManager;
 use storage::offset::Offset;
 use storage::topic_partition::{TopicId, TopicPartition};
 
@@ -33,12 +33,22 @@ pub struct PartitionKey {
     pub partition: i32,
 }
 
+/// Why a partition is not to be had here.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotHosted {
+    /// This broker has no role for it.
+    #[error("this broker does not host the partition")]
+    Elsewhere,
+    /// It should be here, but its log is damaged or the directory offline.
+    #[error(transparent)]
+    Offline(LogError),
+}
+
 /// Hosts partitions.
 #[derive(Debug)]
 pub struct ReplicaManager {
     clock: Clock,
-    config: Arc<BrokerConfig>,
-    partitions: RwLock<BTreeMap<PartitionKey, Arc<Partition>>>,
+    partitions: RwLock<BTreeMap<PartitionKey, Result<Arc<Partition>, NotHosted>>>,
     logs: LogManager,
     produces: Arc<DelayedOperations<DelayedProduce>>,
     fetches: Arc<DelayedOperations<DelayedFetch>>,
@@ -47,16 +57,15 @@ pub struct ReplicaManager {
 
 impl ReplicaManager {
     /// Hosts nothing yet.
-    pub fn new(clock: Clock, config: Arc<BrokerConfig>, logs: LogManager) -> ReplicaManager {
+    pub fn new(clock: Clock, logs: LogManager) -> ReplicaManager {
         ReplicaManager {
             clock,
-            config,
             partitions: RwLock::default(),
             logs,
             produces: Arc::new(DelayedOperations::new(clock)),
             fetches: Arc::new(DelayedOperations::new(clock)),
             flusher: Flusher::default(),
-            }
+        }
     }
 
     /// The shell's clock.
@@ -70,13 +79,18 @@ impl ReplicaManager {
     }
 
     /// A hosted partition.
-    pub fn partition(&self, key: &PartitionKey) -> Option<Arc<Partition>> {
-        self.partitions.read().expect("no panic is survived").get(key).cloned()
+    ///
+    /// # Errors
+    /// [`NotHosted`].
+    pub fn partition(&self, key: &PartitionKey) -> Result<Arc<Partition>, NotHosted> {
+        let hosted = self.partitions.read().expect("no panic is survived").get(key).cloned();
+        hosted.unwrap_or(Err(NotHosted::Elsewhere))
     }
 
     /// Every hosted partition, by topic id and index.
     pub fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.partitions.read().expect("no panic is survived").values().cloned().collect()
+        let partitions = self.partitions.read().expect("no panic is survived");
+        partitions.values().filter_map(|hosted| hosted.clone().ok()).collect()
     }
 
     /// Produces that wait for their acknowledgement.
@@ -125,37 +139,30 @@ impl ReplicaManager {
         key: PartitionKey,
         topic: &Arc<str>,
         config: &TopicConfig,
-    ) -> Result<Arc<Partition>, LogUnavailable> {
-        if let Some(partition) = self.partition(&key) {
+    ) -> Result<Arc<Partition>, LogError> {
+        if let Ok(partition) = self.partition(&key) {
             return Ok(partition);
         }
         let topic_partition = TopicPartition::new(Arc::clone(topic), key.partition);
-        let log_config = self.log_config(config);
-        let log = self.logs.get_or_create(key.topic_id, &topic_partition, log_config)?;
-        let partition = Arc::new(Partition::new(key, Arc::clone(topic), log, config));
-        self.partitions
-            .write()
-            .expect("no panic is survived")
-            .insert(key, Arc::clone(&partition));
-        Ok(partition)
+        let log_config = Arc::new(config.log_config());
+        let log = self.logs.get_or_create(key.topic_id, &topic_partition, log_config);
+        let hosted = log.map(|log| Arc::new(Partition::new(key, Arc::clone(topic), log, config)));
+        let entry = hosted.clone().map_err(NotHosted::Offline);
+        self.partitions.write().expect("no panic is survived").insert(key, entry);
+        hosted
     }
 
     /// Stops hosting a partition whose topic was deleted; its files go in the background.
     pub fn delete(&self, key: PartitionKey) {
         let hosted = self.partitions.write().expect("no panic is survived").remove(&key);
-        if let Some(partition) = hosted {
+        if let Some(Ok(partition)) = hosted {
             partition.resign();
             self.wake(&key);
         }
-        self.logs.delete(key.topic_id, key.partition, self.clock.now());
-    }
-
-    /// A topic's configuration as its logs need it.
-    fn log_config(&self, config: &TopicConfig) -> Arc<LogConfig> {
-        Arc::new(LogConfig {
-            producer_id_expiration_ms: self.config.producer_id_expiration.as_millis() as i64,
-            ..config.log_config()
-        })
+        if let Err(error) = self.logs.delete(key.topic_id, key.partition) {
+            // The directory is offline now, and its listener ends the broker.
+            tracing::error!(topic_id = %key.topic_id, partition = key.partition, %error, "not deleted");
+        }
     }
 
     /// The logs beneath.

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use storage::log_dir::DiskError;
+use storage::log::LogError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -73,8 +73,8 @@ impl From<LifecycleError> for ServeError {
     }
 }
 
-impl From<DiskError> for ServeError {
-    fn from(error: DiskError) -> ServeError {
+impl From<LogError> for ServeError {
+    fn from(error: LogError) -> ServeError {
         ServeError::Disk(error.to_string())
     }
 }
@@ -95,9 +95,12 @@ pub async fn run(
     let listeners: Vec<BoundListener> = sockets.iter().map(|(bound, _)| bound.clone()).collect();
     let opened = open::open(config, listeners, disk_failed)?;
     let open::Opened { broker, mut quorum, dir: _dir, registration } = opened;
-    let lifecycle =
-        BrokerLifecycle::start(broker.controller().clone(), Arc::clone(&broker.image), registration)
-            .await?;
+    let lifecycle = BrokerLifecycle::start(
+        broker.controller().clone(),
+        Arc::clone(&broker.image),
+        registration,
+    )
+    .await?;
     let background = BackgroundThreads::start(broker.replica_manager())
         .map_err(|error| ServeError::Configuration(format!("no threads: {error}")))?;
     create_topics(&broker).await?;
@@ -147,7 +150,8 @@ pub async fn run(
     background.stop();
     quorum_stop(quorum);
     stopped_by?;
-    broker.replica_manager().logs().close(lifecycle.broker_epoch().value(), broker.clock().wall())?;
+    let broker_epoch = Some(lifecycle.broker_epoch().value());
+    broker.replica_manager().logs().close(broker_epoch, broker.clock().wall())?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -170,7 +174,8 @@ async fn create_topics(broker: &Broker) -> Result<(), ServeError> {
     if topics.is_empty() {
         return Ok(());
     }
-    let wanted = topics.iter().map(|TopicToCreate { name, partitions }| (name.clone(), *partitions));
+    let wanted =
+        topics.iter().map(|TopicToCreate { name, partitions }| (name.clone(), *partitions));
     let failed = auto_topic_creation::create(broker, wanted.collect()).await;
     match failed.first() {
         None => Ok(()),

@@ -1,10 +1,10 @@
 //! From a frame to its handler: header, version, frame check, handler.
 
 use crate::api::versions;
+use crate::broker::Broker;
 use crate::network::connection::ConnectionContext;
 use crate::network::frame_check::{self, FrameError, RequestHeaderView};
 use crate::network::response::{EncodeError, Response};
-use crate::broker::Broker;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
@@ -130,7 +130,9 @@ impl Request {
     /// Encodes an answer where no error can be returned any more: an answer that cannot be encoded closes the
     /// connection, and is said loudly, because it is a bug.
     pub fn answer_or_close<R: Encodable + HeaderVersion>(&self, response: &R) -> Option<Response> {
-        self.answer(response).inspect_err(|error| tracing::error!(%error, "closing the connection")).ok()
+        self.answer(response)
+            .inspect_err(|error| tracing::error!(%error, "closing the connection"))
+            .ok()
     }
 }
 
@@ -150,11 +152,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// [`Refused`]: the connection must be closed.
-    pub fn dispatch(
-        &self,
-        connection: &ConnectionContext,
-        frame: Bytes,
-    ) -> Result<Reply, Refused> {
+    pub fn dispatch(&self, connection: &ConnectionContext, frame: Bytes) -> Result<Reply, Refused> {
         let header = RequestHeaderView::parse(&frame)?;
         let (api_key, api_version) = (header.api_key, header.api_version);
         let unsupported = Refused::Unsupported { api_key, api_version };

@@ -7,8 +7,8 @@ use crate::replica_manager::partition::DeleteRecordsError;
 use crate::replica_manager::read::ReadError;
 use kafka_protocol::ResponseError;
 use replication::controller::{
-    AllocateProducerIdsError, AlterConfigError, ConfigRejection, CreatePartitionsError, CreateTopicError, DeleteTopicError,
-    TooManyPartitions,
+    AllocateProducerIdsError, AlterConfigError, ConfigRejection, CreatePartitionsError,
+    CreateTopicError, DeleteTopicError, TooManyPartitions,
 };
 use replication::partition::acks::AckError;
 use std::sync::Arc;

@@ -21,16 +21,14 @@ fn message() -> Option<StrBytes> {
 
 pub(crate) fn describe(_: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     request.decode::<DescribeAclsRequest>()?;
-    request.reply(
-        &DescribeAclsResponse::default().with_error_code(CODE).with_error_message(message()),
-    )
+    request
+        .reply(&DescribeAclsResponse::default().with_error_code(CODE).with_error_message(message()))
 }
 
 pub(crate) fn create(_: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: CreateAclsRequest = request.decode()?;
     let result = AclCreationResult::default().with_error_code(CODE).with_error_message(message());
-    request
-        .reply(&CreateAclsResponse::default().with_results(vec![result; asked.creations.len()]))
+    request.reply(&CreateAclsResponse::default().with_results(vec![result; asked.creations.len()]))
 }
 
 pub(crate) fn delete(_: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {

@@ -3,8 +3,8 @@
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::versions::APIS;
-use crate::network::response::{Response, ResponseBuilder};
 use crate::broker::Broker;
+use crate::network::response::{Response, ResponseBuilder};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
@@ -65,7 +65,10 @@ pub(crate) fn unsupported_version(request: Request) -> Result<Reply, Refused> {
     let response = ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
         .with_api_keys(
-            api_keys().into_iter().filter(|api| api.api_key == ApiKey::ApiVersions as i16).collect(),
+            api_keys()
+                .into_iter()
+                .filter(|api| api.api_key == ApiKey::ApiVersions as i16)
+                .collect(),
         );
     let mut builder = ResponseBuilder::new(ApiKey::ApiVersions, 0, request.correlation_id)?;
     builder.fields(|buffer| response.encode(buffer, 0))?;

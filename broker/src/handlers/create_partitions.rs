@@ -15,8 +15,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     let asked: CreatePartitionsRequest = request.decode()?;
     let broker = Arc::clone(broker);
     request.serial(async move {
-        let names: Vec<TopicName> =
-            asked.topics.iter().map(|topic| topic.name.clone()).collect();
+        let names: Vec<TopicName> = asked.topics.iter().map(|topic| topic.name.clone()).collect();
         let all = |error: ResponseError, message: String| {
             names.iter().map(|name| result(name, error.code(), Some(message.clone()))).collect()
         };

@@ -25,8 +25,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     let version = request.api_version;
     let broker = Arc::clone(broker);
     request.serial(async move {
-        let names: Vec<TopicName> =
-            asked.topics.iter().map(|topic| topic.name.clone()).collect();
+        let names: Vec<TopicName> = asked.topics.iter().map(|topic| topic.name.clone()).collect();
         if asked.timeout_ms <= 0 && !asked.validate_only {
             return all_failed(&names, ResponseError::RequestTimedOut, None);
         }

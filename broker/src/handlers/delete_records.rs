@@ -3,8 +3,8 @@
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::error_code::ToErrorCode;
-use crate::replica_manager::partition::DeleteRecordsError;
 use crate::broker::Broker;
+use crate::replica_manager::partition::DeleteRecordsError;
 use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
@@ -54,5 +54,7 @@ fn delete(
         HIGH_WATERMARK => None,
         offset => Some(Offset::new(offset).ok_or(DeleteRecordsError::OutOfRange { offset })?),
     };
-    broker.replica_manager().delete_records(&*broker.leader_of(topic, asked.partition_index)?, before)
+    broker
+        .replica_manager()
+        .delete_records(&*broker.leader_of(topic, asked.partition_index)?, before)
 }

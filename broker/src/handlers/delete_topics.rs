@@ -119,10 +119,7 @@ fn failed(
         .with_error_message(Some(StrBytes::from_string(message)))
 }
 
-fn answer(
-    topic: TopicRef,
-    result: Result<DeletedTopic, DeleteTopicError>,
-) -> DeletableTopicResult {
+fn answer(topic: TopicRef, result: Result<DeletedTopic, DeleteTopicError>) -> DeletableTopicResult {
     match result {
         Ok(deleted) => DeletableTopicResult::default()
             .with_name(Some(topic_name(&deleted.name)))

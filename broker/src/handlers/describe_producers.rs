@@ -29,8 +29,9 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
                         .leader_of(&topic.name, index)
                         .and_then(|partition| partition.active_producers(broker.clock().wall()));
                     match producers {
-                        Ok(producers) => response
-                            .with_active_producers(producers.iter().map(producer).collect()),
+                        Ok(producers) => {
+                            response.with_active_producers(producers.iter().map(producer).collect())
+                        }
                         Err(error) => {
                             let code = error.to_error_code();
                             response

@@ -8,13 +8,15 @@
 mod response;
 
 use crate::api::dispatch::{Refused, Reply, Request};
+use crate::broker::Broker;
 use crate::fetch_session::{
     FetchContext, FetchPosition, PartitionKey as SessionKey, SessionAnswer, TopicKey,
 };
 use crate::network::response::Response;
 use crate::replica_manager::PartitionKey;
-use crate::replica_manager::read::{FetchIsolation, FetchLimits, PartitionRead, ReadError, ReadRequest};
-use crate::broker::Broker;
+use crate::replica_manager::read::{
+    FetchIsolation, FetchLimits, PartitionRead, ReadError, ReadRequest,
+};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use std::sync::Arc;
@@ -37,7 +39,9 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
         _ => asked.replica_id.0,
     };
     let limits = FetchLimits {
-        max_bytes: usize::try_from(asked.max_bytes).unwrap_or(0).min(broker.config().fetch_max_bytes),
+        max_bytes: usize::try_from(asked.max_bytes)
+            .unwrap_or(0)
+            .min(broker.config().fetch_max_bytes),
         min_bytes: usize::try_from(asked.min_bytes).unwrap_or(0),
     };
     let max_wait = Duration::from_millis(u64::try_from(asked.max_wait_ms).unwrap_or(0));

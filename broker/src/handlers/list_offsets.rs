@@ -3,8 +3,8 @@
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::error_code::ToErrorCode;
-use crate::replica_manager::read::{FetchIsolation, ListedOffset, OffsetSpec, ReadError};
 use crate::broker::Broker;
+use crate::replica_manager::read::{FetchIsolation, ListedOffset, OffsetSpec, ReadError};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
@@ -27,8 +27,8 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
             *times.entry((&topic.name, partition.partition_index)).or_default() += 1;
         }
     }
-    let isolation = FetchIsolation::from_wire(asked.isolation_level)
-        .unwrap_or(FetchIsolation::HighWatermark);
+    let isolation =
+        FetchIsolation::from_wire(asked.isolation_level).unwrap_or(FetchIsolation::HighWatermark);
     let topics = asked
         .topics
         .iter()

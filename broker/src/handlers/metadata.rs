@@ -35,14 +35,22 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     }
     let broker = Arc::clone(broker);
     Ok(Reply::Serial(Box::pin(async move {
-        let failed = auto_topic_creation::create(&broker, missing.into_iter().map(|name| (name, None)).collect()).await;
+        let failed = auto_topic_creation::create(
+            &broker,
+            missing.into_iter().map(|name| (name, None)).collect(),
+        )
+        .await;
         let response = answer(&broker, &request, &asked, &failed);
         request.answer_or_close(&response)
     })))
 }
 
 /// Names that are asked for, do not exist, and may be created.
-fn topics_to_create(broker: &Broker, request: &Request, asked: &MetadataRequest) -> BTreeSet<String> {
+fn topics_to_create(
+    broker: &Broker,
+    request: &Request,
+    asked: &MetadataRequest,
+) -> BTreeSet<String> {
     let is_allowed =
         request.api_version < FIRST_WITH_AUTO_CREATION_FLAG || asked.allow_auto_topic_creation;
     if !is_allowed || !broker.config().auto_create_topics_enable {
@@ -141,9 +149,18 @@ impl TopicView<'_> {
         }
     }
 
-    fn error(&self, name: Option<TopicName>, id: Uuid, error: ResponseError) -> MetadataResponseTopic {
+    fn error(
+        &self,
+        name: Option<TopicName>,
+        id: Uuid,
+        error: ResponseError,
+    ) -> MetadataResponseTopic {
         // Null names exist from v12 on.
-        let name = if self.version < FIRST_WITH_TOPICS_BY_ID { Some(name.unwrap_or_default()) } else { name };
+        let name = if self.version < FIRST_WITH_TOPICS_BY_ID {
+            Some(name.unwrap_or_default())
+        } else {
+            name
+        };
         let is_internal = name.as_ref().is_some_and(|name| crate::broker::is_internal_topic(name));
         MetadataResponseTopic::default()
             .with_error_code(error.code())
@@ -154,10 +171,8 @@ impl TopicView<'_> {
     }
 
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {
-        let partitions = topic
-            .partitions()
-            .map(|(index, partition)| self.partition(index, partition))
-            .collect();
+        let partitions =
+            topic.partitions().map(|(index, partition)| self.partition(index, partition)).collect();
         let operations =
             if self.wants_operations { authorized_operations::TOPIC } else { NOT_REQUESTED };
         MetadataResponseTopic::default()
@@ -168,7 +183,11 @@ impl TopicView<'_> {
             .with_topic_authorized_operations(operations)
     }
 
-    fn partition(&self, index: i32, partition: &PartitionRegistration) -> MetadataResponsePartition {
+    fn partition(
+        &self,
+        index: i32,
+        partition: &PartitionRegistration,
+    ) -> MetadataResponsePartition {
         let wire = |id: replication::identity::BrokerId| BrokerId(id.value());
         // A partition without a leader stays in the list, with its real epoch (trap 11).
         let (error, leader) = match partition.leader {

@@ -3,8 +3,8 @@
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::error_code::ToErrorCode;
-use crate::replica_manager::read::ReadError;
 use crate::broker::Broker;
+use crate::replica_manager::read::ReadError;
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
@@ -35,7 +35,9 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
                     }
                 })
                 .collect();
-            OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
+            OffsetForLeaderTopicResult::default()
+                .with_topic(topic.topic)
+                .with_partitions(partitions)
         })
         .collect();
     request.reply(&OffsetForLeaderEpochResponse::default().with_topics(topics))

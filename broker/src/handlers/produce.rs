@@ -6,10 +6,10 @@
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::error_code::ToErrorCode;
+use crate::broker::{Broker, is_internal_topic};
 use crate::network::response::Response;
 use crate::replica_manager::PartitionKey;
 use crate::replica_manager::append::{AppendRequest, Appended, ProduceError};
-use crate::broker::{Broker, is_internal_topic};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{
@@ -42,11 +42,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     };
     let timeout = Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0));
     let is_transactional = asked.transactional_id.is_some()
-        || asked
-            .topic_data
-            .iter()
-            .flat_map(|topic| &topic.partition_data)
-            .any(claims_transaction);
+        || asked.topic_data.iter().flat_map(|topic| &topic.partition_data).any(claims_transaction);
 
     let mut answer = Answer { topics: Vec::new(), version: request.api_version };
     let mut appends = Vec::new();
@@ -60,9 +56,11 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
                 Err(ProduceError::TransactionsUnavailable)
             } else {
                 match &resolved {
-                    Ok(name) => admit(broker, &request, acks.is_some(), place, name, data).map(|append| {
-                        appends.push(append);
-                    }),
+                    Ok(name) => {
+                        admit(broker, &request, acks.is_some(), place, name, data).map(|append| {
+                            appends.push(append);
+                        })
+                    }
                     Err(error) => Err(error.clone()),
                 }
             };
@@ -135,8 +133,7 @@ fn admit(
 ) -> Result<AppendRequest, ProduceError> {
     let image = broker.image();
     let topic = image.topic_by_name(name).ok_or(ProduceError::UnknownTopicOrPartition)?;
-    let partition =
-        topic.partition(data.index).ok_or(ProduceError::UnknownTopicOrPartition)?;
+    let partition = topic.partition(data.index).ok_or(ProduceError::UnknownTopicOrPartition)?;
     let records = data.records.ok_or(ProduceError::NoRecords)?;
     if request.api_version < FIRST_WITH_ZSTD && claims_zstd(&records) {
         return Err(ProduceError::UnsupportedCompression);
@@ -144,8 +141,7 @@ fn admit(
     if !is_acks_valid {
         return Err(ProduceError::InvalidRequiredAcks);
     }
-    if is_internal_topic(name) && request.client_id.as_deref() != Some(ADMIN_CLIENT_ID)
-    {
+    if is_internal_topic(name) && request.client_id.as_deref() != Some(ADMIN_CLIENT_ID) {
         return Err(ProduceError::InternalTopic);
     }
     let current_leader = partition.leader.map(|leader| (leader, partition.leader_epoch));
@@ -180,9 +176,10 @@ impl Answer {
     }
 
     fn first_error(&self) -> Option<String> {
-        self.topics.iter().flat_map(|topic| &topic.partitions).find_map(|(_, outcome)| {
-            outcome.as_ref()?.as_ref().err().map(ToString::to_string)
-        })
+        self.topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .find_map(|(_, outcome)| outcome.as_ref()?.as_ref().err().map(ToString::to_string))
     }
 
     fn into_response(self, broker: &Broker, request: &Request) -> ProduceResponse {
@@ -251,9 +248,7 @@ fn partition_response(
         let records = error.record_errors().iter().map(|record| {
             BatchIndexAndErrorMessage::default()
                 .with_batch_index(record.batch_index)
-                .with_batch_index_error_message(
-                    Some(StrBytes::from_string(record.message.clone())),
-                )
+                .with_batch_index_error_message(Some(StrBytes::from_string(record.message.clone())))
         });
         response = response
             .with_record_errors(records.collect())

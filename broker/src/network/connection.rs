@@ -193,13 +193,10 @@ async fn next_frame(
         if reader.release_if_idle() {
             stream.readable().await.map_err(Ended::Io)?;
         }
-        reader
-            .read(stream, limits.request_max_bytes)
-            .await
-            .map_err(|error| match error {
-                super::frame::FrameReadError::Io(error) => Ended::Io(error),
-                other => Ended::Protocol(other.to_string()),
-            })
+        reader.read(stream, limits.request_max_bytes).await.map_err(|error| match error {
+            super::frame::FrameReadError::Io(error) => Ended::Io(error),
+            other => Ended::Protocol(other.to_string()),
+        })
     };
     match limits.max_idle {
         Some(max_idle) if nothing_waits => {

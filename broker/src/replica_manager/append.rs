@@ -6,7 +6,7 @@
 
 use super::delayed::{DelayedGuard, DelayedOperation};
 use super::partition::{AppendOutcome, Partition};
-use super::{PartitionKey, ReplicaManager};
+use super::{NotHosted, PartitionKey, ReplicaManager};
 use bytes::Bytes;
 use replication::identity::BrokerId;
 use replication::partition::acks::{
@@ -162,11 +162,7 @@ pub struct Appends {
 impl Appends {
     /// The results, if nothing waits.
     pub fn try_now(mut self) -> Result<Vec<AppendResult>, Appends> {
-        if self.waiting.iter_mut().all(Waiting::decide) {
-            Ok(self.into_now())
-        } else {
-            Err(self)
-        }
+        if self.waiting.iter_mut().all(Waiting::decide) { Ok(self.into_now()) } else { Err(self) }
     }
 
     /// The results as they stand: for acks=0, where nobody waits.
@@ -248,8 +244,12 @@ impl ReplicaManager {
         request: AppendRequest,
         acks: Option<RequiredAcks>,
     ) -> Result<(Arc<Partition>, AppendOutcome), ProduceError> {
-        let not_leader = ProduceError::NotLeader { current_leader: request.current_leader };
-        let Some(partition) = self.partition(&request.key) else { return Err(not_leader) };
+        let partition = self.partition(&request.key).map_err(|error| match error {
+            NotHosted::Elsewhere => {
+                ProduceError::NotLeader { current_leader: request.current_leader }
+            }
+            NotHosted::Offline(error) => ProduceError::Append(Arc::new(error.into())),
+        })?;
         let now = self.now();
         // The costly part, walking the records, is done before the lock is taken.
         let config = partition.validation_config();

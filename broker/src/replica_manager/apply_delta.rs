@@ -33,7 +33,6 @@ impl RoleApplier {
     ) -> RoleApplier {
         RoleApplier { config, node_id, incarnation_id, replica_manager, has_registered: false }
     }
-
 }
 
 impl MetadataListener for RoleApplier {
@@ -50,7 +49,6 @@ impl MetadataListener for RoleApplier {
             self.apply_delta(image, &MetadataDelta::between(&empty, image));
         }
     }
-
 }
 
 impl RoleApplier {
@@ -96,7 +94,7 @@ impl RoleApplier {
     ) {
         let key = PartitionKey { topic_id: topic.topic_id, partition: index };
         if registration.leader != Some(self.node_id) {
-            if let Some(partition) = self.replica_manager.partition(&key) {
+            if let Ok(partition) = self.replica_manager.partition(&key) {
                 partition.resign();
                 self.replica_manager.wake(&key);
             }
@@ -122,8 +120,8 @@ impl RoleApplier {
         let at = self.replica_manager.clock().now();
         for (index, _) in topic.partitions() {
             let key = PartitionKey { topic_id, partition: index };
-            let Some(partition) = self.replica_manager.partition(&key) else { continue };
-            partition.set_config(&config, self.replica_manager.log_config(&config), at);
+            let Ok(partition) = self.replica_manager.partition(&key) else { continue };
+            partition.set_config(&config, Arc::new(config.log_config()), at);
             // min.insync.replicas may be among what changed.
             let metadata = LeaderMetadata::from_image(image, topic_id, index, self.node_id);
             if let Some(metadata) = metadata {

@@ -33,7 +33,9 @@ impl BackgroundThreads {
         let log_manager = {
             let stop = Arc::clone(&stop);
             let owner = Arc::clone(replica_manager);
-            thread::Builder::new().name("log-manager".into()).spawn(move || owner.run_tasks(&stop))?
+            thread::Builder::new()
+                .name("log-manager".into())
+                .spawn(move || owner.run_tasks(&stop))?
         };
         Ok(BackgroundThreads {
             replica_manager: Arc::clone(replica_manager),
@@ -60,10 +62,13 @@ impl ReplicaManager {
         loop {
             let at = self.clock.now();
             for task in self.logs.due(at) {
-                let outcome = self.logs.run(task, self.clock.wall(), self.clock.now());
-                for (topic_id, partition, _) in outcome.moved {
+                let outcome = self.logs.run(task, self.clock.wall());
+                for error in outcome.errors {
+                    tracing::error!(%error, "background work failed");
+                }
+                for ((topic_id, partition), _) in outcome.moved {
                     let key = PartitionKey { topic_id, partition };
-                    if let Some(partition) = self.partition(&key) {
+                    if let Ok(partition) = self.partition(&key) {
                         partition.note_log_moved(self.clock.now());
                         self.wake(&key);
                     }

@@ -358,8 +358,7 @@ impl Partition {
                     OffsetSpec::Timestamp(target) => (upper_bound, Some(target)),
                 };
                 let (upper_bound, target) = lookup;
-                let lookup =
-                    log.timestamp_lookup(upper_bound, now).map_err(ReadError::from_log)?;
+                let lookup = log.timestamp_lookup(upper_bound, now).map_err(ReadError::from_log)?;
                 Ok(Looked::ByTime(lookup, target))
             });
             match looked? {
@@ -472,7 +471,9 @@ impl PartitionState {
         let current = leader.leader_epoch();
         match asked {
             ..0 => Ok(current),
-            asked if asked < current.value() => Err(ReadError::FencedLeaderEpoch { asked, current }),
+            asked if asked < current.value() => {
+                Err(ReadError::FencedLeaderEpoch { asked, current })
+            }
             asked if asked > current.value() => Err(ReadError::UnknownLeaderEpoch { asked }),
             _ => Ok(current),
         }

@@ -5,7 +5,7 @@
 
 use super::delayed::DelayedOperation;
 use super::partition::{Partition, PartitionSnapshot, PlannedRead};
-use super::{PartitionKey, ReplicaManager};
+use super::{NotHosted, PartitionKey, ReplicaManager};
 use crate::api::error_code::ToErrorCode;
 use crate::fetch_session::{FetchPosition, PartitionOutcome};
 use kafka_protocol::ResponseError;
@@ -141,6 +141,15 @@ pub enum ReadError {
     Log(LogReadError),
 }
 
+impl From<NotHosted> for ReadError {
+    fn from(error: NotHosted) -> ReadError {
+        match error {
+            NotHosted::Elsewhere => ReadError::NotLeader { current_leader: None },
+            NotHosted::Offline(error) => ReadError::from_log(error),
+        }
+    }
+}
+
 impl ReadError {
     /// Keeps the log's words.
     pub fn from_log(error: impl Into<LogReadError>) -> ReadError {
@@ -258,8 +267,7 @@ impl ReplicaManager {
     ) -> Result<PartitionRead, ReadError> {
         let key = request.partition.clone()?;
         let position = request.position;
-        let partition =
-            self.partition(&key).ok_or(ReadError::NotLeader { current_leader: None })?;
+        let partition = self.partition(&key)?;
         if request.replica_id >= 0 {
             // No follower is assigned to us: a broker of its own has no other replicas.
             return Err(if position.current_leader_epoch >= 0 {
@@ -286,7 +294,8 @@ impl ReplicaManager {
                 };
                 if isolation == FetchIsolation::LastStable {
                     let from = Offset::new(position.fetch_offset).unwrap_or(Offset::ZERO);
-                    aborted = partition.aborted_transactions(from, snapshot.offsets.last_stable, now)?;
+                    aborted =
+                        partition.aborted_transactions(from, snapshot.offsets.last_stable, now)?;
                 }
             }
             return Ok(PartitionRead {
@@ -316,7 +325,7 @@ impl ReplicaManager {
         for (request, read) in requests.iter().zip(reads) {
             let (Ok(key), Some(seen)) = (&request.partition, read.seen) else { continue };
             // Gone since it was read: look again.
-            let Some(partition) = self.partition(key) else { return false };
+            let Ok(partition) = self.partition(key) else { return false };
             watched.push(WatchedPartition { partition, seen });
         }
         let keys = watched.iter().map(|watched| watched.partition.key()).collect();
@@ -358,7 +367,8 @@ impl DelayedOperation for DelayedFetch {
             {
                 return true;
             }
-            has_moved |= self.isolation.upper_bound(&now.offsets) > self.isolation.upper_bound(&seen.offsets);
+            has_moved |= self.isolation.upper_bound(&now.offsets)
+                > self.isolation.upper_bound(&seen.offsets);
             bytes += now.visible_bytes - seen.visible_bytes;
         }
         has_moved && bytes >= self.min_bytes as u64

@@ -39,9 +39,7 @@ pub(super) struct Opened {
 }
 
 /// Binds every listener.
-pub(super) fn bind(
-    config: &BrokerConfig,
-) -> Result<Vec<(BoundListener, TcpListener)>, ServeError> {
+pub(super) fn bind(config: &BrokerConfig) -> Result<Vec<(BoundListener, TcpListener)>, ServeError> {
     config.listeners.iter().map(bind_one).collect()
 }
 
@@ -105,7 +103,7 @@ pub(super) fn open(
     let image = quorum.image();
     let (logs, report) = open_logs(&config, &dir, &image.load(), clock)?;
     tell(&report);
-    let replica_manager = Arc::new(ReplicaManager::new(clock, Arc::clone(&config), logs));
+    let replica_manager = Arc::new(ReplicaManager::new(clock, logs));
     let incarnation_id = new_incarnation_id();
     let controller = quorum.controller();
     let applier = RoleApplier::new(
@@ -182,11 +180,17 @@ fn open_logs(
             config: Arc::new(config.log_config()),
         })
     };
+    let millis = |duration: Duration| duration.as_millis() as u64;
     let manager_config = LogManagerConfig {
         recovery_threads: config.num_recovery_threads_per_data_dir,
+        retention_check_interval_ms: millis(config.log_retention_check_interval),
+        checkpoint_interval_ms: millis(config.log_flush_offset_checkpoint_interval),
+        producer_expiration_check_interval_ms: millis(config.producer_id_expiration_check_interval),
+        initial_task_delay_ms: millis(config.log_initial_task_delay),
         ..LogManagerConfig::default()
     };
-    Ok(LogManager::open(Arc::clone(dir), manager_config, &known, clock.wall(), clock.now())?)
+    LogManager::open(Arc::clone(dir), manager_config, &known, clock.wall(), clock.now())
+        .map_err(|error| ServeError::Disk(error.to_string()))
 }
 
 /// Says what recovery did, one line a partition that was not as it had been left.
@@ -194,8 +198,8 @@ fn tell(report: &StartReport) {
     for recovered in &report.recovered {
         tracing::info!("{recovered}");
     }
-    for (_, topic_partition, reason) in &report.offline {
-        tracing::error!(%topic_partition, %reason, "partition is offline");
+    for log in &report.offline {
+        tracing::error!(topic_partition = %log.topic_partition, reason = %log.reason, "partition is offline");
     }
     for stray in &report.strays {
         tracing::warn!(directory = %stray, "no topic has this partition: set aside as -stray");

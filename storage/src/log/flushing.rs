@@ -37,8 +37,7 @@ impl Log {
         let from = if everything { progress.recovery_point() } else { progress.flushed_end() };
         let names_dirty = loaded.names_synced < loaded.names_version;
         let epochs_dirty = loaded.epochs_synced < loaded.epochs_version;
-        let dirty =
-            from < log_end || names_dirty || loaded.is_new || everything && epochs_dirty;
+        let dirty = from < log_end || names_dirty || loaded.is_new || everything && epochs_dirty;
         if !dirty {
             return Ok(None);
         }

@@ -6,10 +6,10 @@
 //! fields follow the elements.
 
 use crate::api::dispatch::Request;
+use crate::broker::Broker;
 use crate::fetch_session::{FetchContext, SessionAnswer, TopicKey};
 use crate::network::response::{EncodeError, Response, ResponseBuilder};
 use crate::replica_manager::read::PartitionRead;
-use crate::broker::Broker;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,

@@ -71,6 +71,13 @@ impl RoleApplier {
                 }
             }
         }
+        for topic_id in &delta.topics_created {
+            let Some(topic) = image.topic(*topic_id) else { continue };
+            let config = self.topic_config(image, topic);
+            for (index, registration) in topic.partitions() {
+                self.take_role(image, topic, index, registration, &config);
+            }
+        }
         let mut of_topic: Option<(TopicId, TopicConfig)> = None;
         for (topic_id, index) in &delta.partitions_changed {
             let Some(topic) = image.topic(*topic_id) else { continue };

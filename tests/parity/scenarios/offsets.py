@@ -231,9 +231,9 @@ def transactional(t):
         answer = t.broker.setup.request("InitProducerId", 4, TransactionalId="parity-warm-up", TransactionTimeoutMs=60000)
         return answer["ErrorCode"] not in (14, 15, 16, 51)
     t.until("transaction coordinator", ready, seconds=30)
-    t.ask("named", TransactionalId=t.prefix, TransactionTimeoutMs=60000)
-    t.ask("no timeout", TransactionalId=t.prefix, TransactionTimeoutMs=0)
-    t.ask("huge timeout", TransactionalId=t.prefix, TransactionTimeoutMs=2**31 - 1)
+    t.ask("named", TransactionalId=f"{t.prefix}-{t.t0}", TransactionTimeoutMs=60000)
+    t.ask("no timeout", TransactionalId=f"{t.prefix}-{t.t0}", TransactionTimeoutMs=0)
+    t.ask("huge timeout", TransactionalId=f"{t.prefix}-{t.t0}", TransactionTimeoutMs=2**31 - 1)
 
 
 # ---- DescribeProducers

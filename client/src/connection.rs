@@ -15,19 +15,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
-};
-use kafka_protocol::protocol::{
-    Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
-};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes, VersionRange};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::ConnectionError;
+use crate::frame_check::{check_response, response_header_size};
 use crate::versions::{BrokerVersions, client_versions};
 use driver::{Outgoing, State};
 
@@ -344,12 +341,13 @@ impl<R: Request> Answer<R> {
 
 /// Reads the answer's header and body; `frame` starts with the header.
 fn decode<R: Request>(mut frame: Bytes, version: i16) -> Result<R::Response, String> {
-    ResponseHeader::decode(&mut frame, R::Response::header_version(version))
-        .map_err(|e| e.to_string())?;
+    let header_size = response_header_size(R::KEY, version, &frame).map_err(|e| e.to_string())?;
+    frame.advance(header_size);
     // A broker that does not know our ApiVersions answers in version 0 (KIP-511).
     let is_version_0 = R::KEY == ApiKey::ApiVersions as i16
         && frame.starts_with(&ResponseError::UnsupportedVersion.code().to_be_bytes());
     let version = if is_version_0 { 0 } else { version };
+    check_response(R::KEY, version, &frame).map_err(|e| e.to_string())?;
     R::Response::decode(&mut frame, version).map_err(|e| e.to_string())
 }
 

@@ -12,6 +12,7 @@
 //! | [`producer`] | batches, partitions, acks, idempotence |
 //! | [`fetcher`] | reading partitions from their leaders |
 //! | [`admin`] | topics, configs, offsets, the cluster |
+//! | [`frame_check`] | what a decoder may be given: every count and length checked, of requests and responses |
 //! | [`retry`] | which errors pass, and how long to wait |
 //!
 //! What a broker answers is as hostile as what a client sends: frames are bounded, and no answer reaches a decoder
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod connection;
 pub mod error;
 pub mod fetcher;
+pub mod frame_check;
 pub mod producer;
 pub mod record;
 pub mod retry;

@@ -4,7 +4,7 @@
 //! What the check passes must decode. An abort (memory asked for by a count) ends the process, which is the finding: run it
 //! under an address-space limit, as the `fuzz_frames` binary does.
 
-use broker::network::frame_check::arbitrary::{all_requests, request_frame};
+use broker::network::frame_check::arbitrary::{all_versions, request_frame};
 use broker::network::frame_check::{FrameError, RequestHeaderView, check_request};
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, RequestKind};
@@ -50,7 +50,7 @@ pub struct Frames {
 impl Frames {
     /// The run of `seed`.
     pub fn new(seed: u64) -> Self {
-        Frames { rng: StdRng::seed_from_u64(seed), requests: all_requests().collect() }
+        Frames { rng: StdRng::seed_from_u64(seed), requests: all_versions().collect() }
     }
 }
 

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind};
+use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseKind};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -14,6 +14,14 @@ fn decode(api_key: i16, api_version: i16, body: &[u8]) -> Result<(RequestKind, u
     let request =
         RequestKind::decode(key, &mut bytes, api_version).map_err(|error| error.to_string())?;
     Ok((request, bytes.len()))
+}
+
+/// A response body taken apart by the crate: how many bytes it left over.
+fn decode_response(api_key: i16, api_version: i16, body: &[u8]) -> Result<usize, String> {
+    let key = ApiKey::try_from(api_key).map_err(|()| format!("crate lacks api key {api_key}"))?;
+    let mut bytes = Bytes::copy_from_slice(body);
+    ResponseKind::decode(key, &mut bytes, api_version).map_err(|error| format!("{error:#}"))?;
+    Ok(bytes.len())
 }
 
 /// Flips, cuts, doubles and overwrites bytes; lengths and counts are favoured by writing extreme values.
@@ -56,10 +64,13 @@ fn the_table_has_every_request_of_the_crate_in_its_stable_versions() {
 
 #[test]
 fn header_versions_are_the_crates() {
-    for (key, version) in arbitrary::all_requests() {
+    for (key, version) in arbitrary::all_versions() {
         let header_version = if version >= api(key).unwrap().flexible_from { 2 } else { 1 };
-        let of_crate = ApiKey::try_from(key).unwrap().request_header_version(version);
-        assert_eq!(header_version, of_crate, "api key {key} v{version}");
+        let crate_key = ApiKey::try_from(key).unwrap();
+        assert_eq!(header_version, crate_key.request_header_version(version), "{key} v{version}");
+        let size = response_header_size(key, version, &[0; 5]).unwrap();
+        let of_crate = crate_key.response_header_version(version);
+        assert_eq!(size, if of_crate == 1 { 5 } else { 4 }, "{key} v{version}");
     }
 }
 
@@ -197,11 +208,28 @@ proptest! {
     #[test]
     fn every_legal_request_passes_and_decodes(seed in any::<u64>()) {
         let mut rng = StdRng::seed_from_u64(seed);
-        for (key, version) in arbitrary::all_requests() {
+        for (key, version) in arbitrary::all_versions() {
             let body = arbitrary::request_body(key, version, &mut || rng.next_u64()).unwrap();
             prop_assert_eq!(check_request(key, version, &body), Ok(()), "{} v{}", key, version);
             let decoded = decode(key, version, &body);
             prop_assert!(matches!(decoded, Ok((_, 0))), "{} v{}: {:?}", key, version, decoded);
+        }
+    }
+
+    /// The same for responses, made up and damaged.
+    #[test]
+    fn a_response_passes_only_if_it_decodes(seed in any::<u64>()) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        for (key, version) in arbitrary::all_versions() {
+            let mut body = arbitrary::response_body(key, version, &mut || rng.next_u64()).unwrap();
+            prop_assert_eq!(check_response(key, version, &body), Ok(()), "{} v{}", key, version);
+            let decoded = decode_response(key, version, &body);
+            prop_assert_eq!(&decoded, &Ok(0), "{} v{}", key, version);
+            mutate(&mut body, &mut rng);
+            if check_response(key, version, &body).is_ok() {
+                let decoded = decode_response(key, version, &body);
+                prop_assert!(decoded.is_ok(), "{} v{}: {:?}", key, version, decoded);
+            }
         }
     }
 
@@ -211,7 +239,7 @@ proptest! {
     #[test]
     fn a_mutated_request_passes_only_if_it_decodes(seed in any::<u64>()) {
         let mut rng = StdRng::seed_from_u64(seed);
-        for (key, version) in arbitrary::all_requests() {
+        for (key, version) in arbitrary::all_versions() {
             let mut body = arbitrary::request_body(key, version, &mut || rng.next_u64()).unwrap();
             mutate(&mut body, &mut rng);
             match check_request(key, version, &body) {

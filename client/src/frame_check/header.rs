@@ -7,7 +7,7 @@
 //! | v2: … | tagged fields; none is defined yet |
 
 use super::walk::Walk;
-use super::{FrameError, api};
+use super::{API_VERSIONS, FrameError, api};
 
 /// A request's header as a view of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +23,6 @@ pub struct RequestHeaderView<'a> {
     /// First byte after the header, from the start of the frame.
     pub body_offset: usize,
 }
-
-/// `ApiVersions`: the one request whose header must be readable in versions that do not exist yet.
-const API_VERSIONS: i16 = 18;
 
 impl<'a> RequestHeaderView<'a> {
     /// Reads the header of `frame`, which starts after the frame's 4-byte size. It succeeds for versions without a schema

@@ -1,4 +1,4 @@
-//! Requests made up from the schema: what the property tests and the frame fuzzer start from. No part of the broker.
+//! Requests and responses made up from the schema: what the property tests and the frame fuzzer start from.
 
 use super::{Op, Shape, api};
 
@@ -8,8 +8,17 @@ pub type Entropy<'a> = dyn FnMut() -> u64 + 'a;
 /// The body of a legal request, or `None` if the version has no schema. Small: strings of at most 12 bytes, arrays of at most
 /// 3 elements, unknown tagged fields now and then.
 pub fn request_body(api_key: i16, api_version: i16, entropy: &mut Entropy<'_>) -> Option<Vec<u8>> {
+    let api = api(api_key)?;
     let mut out = Vec::new();
-    put_shape(&mut out, api(api_key)?.body(api_version)?, entropy);
+    put_shape(&mut out, api.body(api.requests, api_version)?, entropy);
+    Some(out)
+}
+
+/// The body of a legal response, likewise.
+pub fn response_body(api_key: i16, api_version: i16, entropy: &mut Entropy<'_>) -> Option<Vec<u8>> {
+    let api = api(api_key)?;
+    let mut out = Vec::new();
+    put_shape(&mut out, api.body(api.responses, api_version)?, entropy);
     Some(out)
 }
 
@@ -28,7 +37,7 @@ pub fn request_frame(api_key: i16, api_version: i16, entropy: &mut Entropy<'_>) 
 }
 
 /// Every (api key, version) with a schema, ascending.
-pub fn all_requests() -> impl Iterator<Item = (i16, i16)> {
+pub fn all_versions() -> impl Iterator<Item = (i16, i16)> {
     (0..i16::MAX)
         .map_while(|key| (usize::from(key.unsigned_abs()) < super::APIS.len()).then_some(key))
         .filter_map(|key| api(key).map(|api| (key, api)))

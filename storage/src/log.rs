@@ -17,7 +17,7 @@ mod lookup;
 mod read;
 mod retain;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod truncate;
 
 use std::path::{Path, PathBuf};

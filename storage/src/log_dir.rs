@@ -148,6 +148,12 @@ impl LogDir {
         let meta = match read_meta_properties(&*fs, path)? {
             Some(meta) => meta,
             None => {
+                // An earlier start may have been cut off before the directory's name was synced.
+                for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
+                    if fs.sync_dir(parent).is_err() {
+                        break; // not ours to open: then it was not made by us either
+                    }
+                }
                 let meta_path = path.join(META_PROPERTIES_FILE);
                 write_atomically(&*fs, &meta_path, new.to_text().as_bytes())
                     .map_err(io(&meta_path))?;

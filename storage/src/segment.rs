@@ -218,6 +218,8 @@ impl Segment {
             place.dir.judge("write", &path, written).or_else(|error| match error {
                 DiskError::Full { .. } => {
                     place.dir.judge("truncate", &path, file.set_size(position))?;
+                    // No flush would sync it, if nothing is appended any more.
+                    place.dir.judge_sync(&path, file.sync_data())?;
                     Err(error)
                 }
                 DiskError::Offline { .. } => Err(error),

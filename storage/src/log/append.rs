@@ -356,7 +356,11 @@ impl Log {
                 loaded.segments.push(segment);
                 return Ok(false);
             }
-            self.roll_at(first.base_offset(), now)?;
+            // Where the last one ends, even if the batch begins later: so that a start can tell a lost tail
+            // from a gap. Only offsets that would not fit the new one's index begin it themselves.
+            let end = active.next_offset();
+            let fits = last.last_offset().delta_from(end).is_some_and(|d| d <= i32::MAX as u64);
+            self.roll_at(if fits { end } else { first.base_offset() }, now)?;
             return Ok(true);
         }
         // The first segment is named by the log's first offset, or the batch's where that is further.

@@ -13,21 +13,18 @@ use crate::log_validator::{AppendOrigin, ValidatedBatch};
 use crate::producer_state::{ProducerEpoch, ProducerId};
 use crate::record_batch::{BatchHeader, HEADER_SIZE_BYTES, RecordBatchBuilder, batches};
 
-mod crashes;
-mod model;
+pub(crate) const NOW: Timestamp = Timestamp::ZERO;
+pub(crate) const EPOCH: LeaderEpoch = LeaderEpoch::ZERO;
 
-pub(super) const NOW: Timestamp = Timestamp::ZERO;
-pub(super) const EPOCH: LeaderEpoch = LeaderEpoch::ZERO;
-
-pub(super) fn offset(value: u64) -> Offset {
+pub(crate) fn offset(value: u64) -> Offset {
     Offset::ZERO.plus(value)
 }
 
-pub(super) fn time(value: i64) -> Timestamp {
+pub(crate) fn time(value: i64) -> Timestamp {
     Timestamp::new(value).unwrap()
 }
 
-pub(super) fn open_dir(fs: &SimulatedFs) -> Arc<LogDir> {
+pub(crate) fn open_dir(fs: &SimulatedFs) -> Arc<LogDir> {
     let meta =
         MetaProperties { node_id: 1, cluster_id: None, directory_id: TopicId::from_bytes([7; 16]) };
     let dir = LogDir::open(Arc::new(fs.clone()), Path::new("/data"), &meta).unwrap();
@@ -35,19 +32,19 @@ pub(super) fn open_dir(fs: &SimulatedFs) -> Arc<LogDir> {
     dir
 }
 
-pub(super) fn small_segments() -> LogConfig {
+pub(crate) fn small_segments() -> LogConfig {
     LogConfig { segment_bytes: 1000, index_interval_bytes: 100, ..LogConfig::default() }
 }
 
-pub(super) fn partition() -> TopicPartition {
+pub(crate) fn partition() -> TopicPartition {
     TopicPartition::new("orders", 3)
 }
 
-pub(super) fn new_log(dir: &Arc<LogDir>, config: LogConfig) -> Log {
+pub(crate) fn new_log(dir: &Arc<LogDir>, config: LogConfig) -> Log {
     Log::absent(dir.clone(), TopicId::from_bytes([1; 16]), partition(), Arc::new(config))
 }
 
-pub(super) fn recover(
+pub(crate) fn recover(
     dir: &Arc<LogDir>,
     config: LogConfig,
 ) -> Result<(Log, RecoveryReport), LogError> {
@@ -63,7 +60,7 @@ pub(super) fn recover(
 }
 
 /// A batch of one record of this size; `tag` is in its first bytes.
-pub(super) fn batch(tag: u64, value_size: usize, timestamp: i64) -> ValidatedBatch {
+pub(crate) fn batch(tag: u64, value_size: usize, timestamp: i64) -> ValidatedBatch {
     let mut value = vec![b'x'; value_size.max(8)];
     value[..8].copy_from_slice(&tag.to_be_bytes());
     let builder =
@@ -71,7 +68,7 @@ pub(super) fn batch(tag: u64, value_size: usize, timestamp: i64) -> ValidatedBat
     validated(builder)
 }
 
-pub(super) fn idempotent(id: i64, epoch: i16, sequence: i32, count: u64) -> ValidatedBatch {
+pub(crate) fn idempotent(id: i64, epoch: i16, sequence: i32, count: u64) -> ValidatedBatch {
     let producer = ProducerId::new(id).unwrap();
     let epoch = ProducerEpoch::new(epoch).unwrap();
     let mut builder = RecordBatchBuilder::new().producer(producer, epoch, Some(sequence));
@@ -87,12 +84,12 @@ fn validated(builder: RecordBatchBuilder) -> ValidatedBatch {
     ValidatedBatch { header, body: bytes.slice(HEADER_SIZE_BYTES..), log_append_time: None }
 }
 
-pub(super) fn append(log: &mut Log, batch: ValidatedBatch) -> LogAppendInfo {
+pub(crate) fn append(log: &mut Log, batch: ValidatedBatch) -> LogAppendInfo {
     log.append_as_leader(batch, AppendOrigin::Client, EPOCH, NOW).unwrap()
 }
 
 /// All batches from `from` to the log end, read plan by plan.
-pub(super) fn read_all(log: &mut Log, from: Offset) -> Vec<(Offset, Vec<u8>)> {
+pub(crate) fn read_all(log: &mut Log, from: Offset) -> Vec<(Offset, Vec<u8>)> {
     let mut found = Vec::new();
     let mut next = from;
     let end = log.offsets().log_end;
@@ -529,7 +526,7 @@ impl Log {
 }
 
 impl SimulatedFs {
-    pub(super) fn read_dir_names(&self, path: &str) -> Vec<String> {
+    pub(crate) fn read_dir_names(&self, path: &str) -> Vec<String> {
         use crate::fs::Fs;
         self.read_dir(Path::new(path)).unwrap().into_iter().map(|entry| entry.name).collect()
     }

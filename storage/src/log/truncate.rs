@@ -114,7 +114,8 @@ impl Log {
         self.dir.check_online()?;
         self.is_changed = true;
         self.load(now)?;
-        self.dir.lower_recovery_point(&self.topic_partition, offset)?;
+        // In the middle of it there may be no segment at all.
+        self.dir.lower_recovery_point(&self.topic_partition, Offset::ZERO)?;
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
         let delay_ms = self.config.file_delete_delay_ms;
@@ -128,6 +129,8 @@ impl Log {
             loaded.remove_snapshot(place, last)?;
         }
         if loaded.is_created {
+            // An empty segment says where the log goes on.
+            loaded.segments.push(Segment::create(place, offset, now)?);
             loaded.note_names();
             dir.judge_sync(place.path, dir.fs().sync_dir(place.path))?;
         }

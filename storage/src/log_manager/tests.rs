@@ -1,1 +1,344 @@
+//! Tests of a whole log directory on the simulated disk.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::fs::simulated::{Crash, SimulatedFs};
+use crate::fs::{Fs, OpenMode};
+use crate::log::tests::{EPOCH, NOW, append, batch, idempotent, offset, read_all, time};
+use crate::log_dir::MetaProperties;
+use crate::log_validator::AppendOrigin;
+use crate::offset::Offset;
+
+mod crashes;
+mod model;
+
+pub(super) fn topic(id: u8) -> TopicId {
+    TopicId::from_bytes([id; 16])
+}
+
+pub(super) fn small() -> LogConfig {
+    LogConfig { segment_bytes: 1000, index_interval_bytes: 100, ..LogConfig::default() }
+}
+
+/// Topics `t1` … by id, as the metadata has them.
+pub(super) fn open(
+    fs: &SimulatedFs,
+    topics: &[u8],
+    config: &LogConfig,
+    at: Instant,
+) -> Result<(LogManager, StartReport), String> {
+    let meta =
+        MetaProperties { node_id: 1, cluster_id: None, directory_id: TopicId::from_bytes([7; 16]) };
+    let dir = LogDir::open(Arc::new(fs.clone()), Path::new("/data"), &meta)
+        .map_err(|error| error.to_string())?;
+    let config = Arc::new(config.clone());
+    let known = |id: TopicId, partition: i32| {
+        let topic = topics.iter().find(|topic| id == self::topic(**topic))?;
+        let topic_partition = TopicPartition::new(format!("t{topic}"), partition);
+        Some(KnownPartition { topic_partition, config: config.clone() })
+    };
+    let settings = LogManagerConfig { recovery_threads: 1, ..LogManagerConfig::default() };
+    LogManager::open(dir, settings, &known, NOW, at).map_err(|error| error.to_string())
+}
+
+pub(super) fn log_of(manager: &LogManager, id: u8, config: &LogConfig) -> SharedLog {
+    let name = TopicPartition::new(format!("t{id}"), 0);
+    manager.get_or_create(topic(id), &name, Arc::new(config.clone())).unwrap()
+}
+
+fn values(log: &SharedLog) -> Vec<(Offset, Vec<u8>)> {
+    let mut log = lock(log);
+    let start = log.offsets().log_start;
+    read_all(&mut log, start)
+}
+
+#[test]
+fn a_clean_stop_is_opened_without_reading_a_log() {
+    let fs = SimulatedFs::new();
+    let (manager, report) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    assert!(!report.clean);
+    for id in 1..4 {
+        let log = log_of(&manager, id, &small());
+        for tag in 0..20 {
+            append(&mut lock(&log), batch(tag, 60, 0));
+        }
+        lock(&log).update_high_watermark(offset(15));
+    }
+    let before: Vec<_> = (1..4).map(|id| values(&log_of(&manager, id, &small()))).collect();
+    manager.close(Some(9), NOW).unwrap();
+    drop(manager);
+    fs.crash(Crash::PowerLosingUnsynced);
+    for _ in 0..2 {
+        let (manager, report) = open(&fs, &[1, 2, 3], &small(), Instant::ZERO).unwrap();
+        assert!(report.clean);
+        assert_eq!((report.broker_epoch, report.cold), (Some(9), 3));
+        assert_eq!(fs.open_files(), 0);
+        let log = log_of(&manager, 2, &small());
+        assert_eq!(lock(&log).offsets().high_watermark, offset(15));
+        assert_eq!(lock(&log).offsets().log_end, offset(20));
+        let changes = fs.changes();
+        let found: Vec<_> = (1..4).map(|id| values(&log_of(&manager, id, &small()))).collect();
+        assert_eq!(found, before);
+        manager.close(Some(9), NOW).unwrap();
+        assert!(fs.changes() - changes < 20, "logs that did not change cost nothing to close");
+        drop((manager, log));
+        fs.crash(Crash::PowerLosingUnsynced);
+    }
+}
+
+#[test]
+fn directories_are_matched_by_topic_id_not_by_name() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &small());
+    append(&mut lock(&log), batch(0, 60, 0));
+    drop((manager, log));
+    fs.crash(Crash::Process);
+    // The topic `t1` was deleted and created again meanwhile: another id, the same name.
+    let meta =
+        MetaProperties { node_id: 1, cluster_id: None, directory_id: TopicId::from_bytes([7; 16]) };
+    let dir = LogDir::open(Arc::new(fs.clone()), Path::new("/data"), &meta).unwrap();
+    let known = |id: TopicId, partition| {
+        (id == topic(9)).then(|| KnownPartition {
+            topic_partition: TopicPartition::new("t1", partition),
+            config: Arc::new(small()),
+        })
+    };
+    let (manager, report) =
+        LogManager::open(dir, LogManagerConfig::default(), &known, NOW, Instant::ZERO).unwrap();
+    assert_eq!(report.strays.len(), 1);
+    assert!(manager.logs().is_empty());
+    let name = TopicPartition::new("t1", 0);
+    let log = manager.get_or_create(topic(9), &name, Arc::new(small())).unwrap();
+    assert_eq!(append(&mut lock(&log), batch(0, 60, 0)).base_offset, offset(0));
+}
+
+#[test]
+fn a_deleted_topics_directory_is_renamed_now_and_removed_later() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &small());
+    append(&mut lock(&log), batch(0, 60, 0));
+    let plan = lock(&log).read_plan(offset(0), offset(1), NOW).unwrap();
+    manager.delete(topic(1), 0).unwrap();
+    assert!(manager.get(topic(1), 0).is_none());
+    assert!(lock(&log).read_plan(offset(0), offset(1), NOW).is_err());
+    let error =
+        lock(&log).append_as_leader(batch(1, 60, 0), AppendOrigin::Client, EPOCH, NOW).unwrap_err();
+    assert!(error.to_string().contains("deleted"), "{error}");
+    assert!(plan.execute(100, true).is_ok(), "a read that had begun goes on");
+    // A topic of the same name begins at once, and the old one's removal does not touch it.
+    let name = TopicPartition::new("t1", 0);
+    let again = manager.get_or_create(topic(2), &name, Arc::new(small())).unwrap();
+    append(&mut lock(&again), batch(7, 60, 0));
+    let directories = || {
+        let names = fs.read_dir_names("/data");
+        names.into_iter().filter(|name| name.starts_with("t1-0")).collect::<Vec<_>>()
+    };
+    assert_eq!(directories().len(), 2);
+    let at = Instant::ZERO.plus(Duration::from_secs(10));
+    assert_eq!(run_all(&manager, at), 0);
+    assert_eq!(directories().len(), 2);
+    let later = at.plus(Duration::from_secs(61));
+    assert!(manager.next_due() <= later);
+    run_all(&manager, later);
+    assert_eq!(directories(), ["t1-0"]);
+    assert_eq!(values(&again).len(), 1);
+}
+
+/// Runs all that is due. Returns how many removals there were.
+pub(super) fn run_all(manager: &LogManager, at: Instant) -> usize {
+    let tasks = manager.due(at);
+    let removals = tasks.iter().filter(|task| matches!(task, Task::Remove(_))).count();
+    for task in tasks {
+        let outcome = manager.run(task, NOW);
+        assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+    }
+    removals
+}
+
+#[test]
+fn an_earlier_topics_checkpoints_are_not_believed_of_a_new_one() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &small());
+    for tag in 0..30 {
+        append(&mut lock(&log), batch(tag, 60, 0));
+    }
+    lock(&log).update_high_watermark(offset(30));
+    lock(&log).delete_records(offset(25), NOW).unwrap();
+    lock(&log).flush().unwrap();
+    manager.write_checkpoints().unwrap();
+    manager.delete(topic(1), 0).unwrap();
+    let name = TopicPartition::new("t1", 0);
+    let again = manager.get_or_create(topic(2), &name, Arc::new(small())).unwrap();
+    append(&mut lock(&again), batch(7, 60, 0));
+    let before = values(&again);
+    drop((manager, log, again));
+    fs.crash(Crash::Process);
+    let meta =
+        MetaProperties { node_id: 1, cluster_id: None, directory_id: TopicId::from_bytes([7; 16]) };
+    let dir = LogDir::open(Arc::new(fs.clone()), Path::new("/data"), &meta).unwrap();
+    let known = |id: TopicId, _| {
+        (id == topic(2))
+            .then(|| KnownPartition { topic_partition: name.clone(), config: Arc::new(small()) })
+    };
+    let (manager, report) =
+        LogManager::open(dir, LogManagerConfig::default(), &known, NOW, Instant::ZERO).unwrap();
+    assert!(report.offline.is_empty(), "{report:?}");
+    let log = manager.get(topic(2), 0).unwrap();
+    assert_eq!(values(&log), before);
+    assert_eq!(lock(&log).offsets().log_start, offset(0));
+    assert_eq!(lock(&log).offsets().high_watermark, offset(0));
+}
+
+#[test]
+fn damage_to_one_log_leaves_the_others_alone() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    for id in 1..3 {
+        let log = log_of(&manager, id, &small());
+        for tag in 0..5 {
+            append(&mut lock(&log), batch(tag, 60, 0));
+        }
+        lock(&log).flush().unwrap();
+    }
+    manager.write_checkpoints().unwrap();
+    drop(manager);
+    fs.crash(Crash::Process);
+    let path = Path::new("/data/t1-0/00000000000000000000.log");
+    fs.open(path, OpenMode::Write).unwrap().set_size(100).unwrap();
+    let (manager, report) = open(&fs, &[1, 2], &small(), Instant::ZERO).unwrap();
+    assert_eq!(report.offline.len(), 1);
+    assert!(report.offline[0].reason.contains("recovery point"), "{report:?}");
+    let name = TopicPartition::new("t1", 0);
+    let error = manager.get_or_create(topic(1), &name, Arc::new(small())).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }));
+    assert_eq!(values(&manager.get(topic(2), 0).unwrap()).len(), 5);
+    run_all(&manager, Instant::ZERO.plus(Duration::from_secs(1000)));
+    assert!(manager.close(None, NOW).is_err(), "the next start is not a clean one");
+    assert!(manager.dir().offline_error().is_none());
+}
+
+#[test]
+fn recovery_points_follow_so_that_little_is_read_again() {
+    let fs = SimulatedFs::new();
+    let (mut manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    manager.config.max_unflushed_bytes = 4000;
+    let wakes = Arc::new(Mutex::new(0));
+    let counter = wakes.clone();
+    manager.dir().set_work_listener(move || *counter.lock().unwrap() += 1);
+    let mut at = Instant::ZERO;
+    for tag in 0..200 {
+        let log = log_of(&manager, (tag % 3 + 1) as u8, &small());
+        append(&mut lock(&log), batch(tag, 60, 0));
+        at = at.plus(Duration::from_millis(1));
+        run_all(&manager, at);
+        assert!(manager.dir().unflushed_bytes() <= 4000);
+    }
+    assert!(*wakes.lock().unwrap() > 0);
+    manager.write_checkpoints().unwrap();
+    drop(manager);
+    fs.crash(Crash::Process);
+    let (_, report) = open(&fs, &[1, 2, 3], &small(), Instant::ZERO).unwrap();
+    let read: u64 = report.recovered.iter().map(|report| report.bytes_read).sum();
+    assert!(read <= 4000 + 3 * 300, "{report:?}");
+}
+
+#[test]
+fn flush_ms_bounds_how_long_a_record_is_not_synced() {
+    let config = LogConfig { flush_ms: Some(50), ..small() };
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &config, Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &config);
+    let at = |ms| Instant::ZERO.plus(Duration::from_millis(ms));
+    append(&mut lock(&log), batch(0, 60, 0));
+    run_all(&manager, at(10));
+    assert_eq!(lock(&log).offsets().flushed_end, offset(0));
+    assert_eq!(manager.next_due(), at(60));
+    run_all(&manager, at(60));
+    assert_eq!(lock(&log).offsets().flushed_end, offset(1));
+}
+
+#[test]
+fn an_idle_partition_keeps_no_file_open_and_wants_no_work() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    for id in 1..50 {
+        append(&mut lock(&log_of(&manager, id, &small())), batch(0, 60, 0));
+    }
+    assert!(fs.open_files() >= 49);
+    let mut at = Instant::ZERO;
+    for _ in 0..4 {
+        at = at.plus(Duration::from_secs(31));
+        run_all(&manager, at);
+    }
+    assert_eq!(fs.open_files(), 0);
+    for id in 1..50 {
+        let log = log_of(&manager, id, &small());
+        lock(&log).flush().unwrap();
+    }
+    run_all(&manager, at.plus(Duration::from_secs(400)));
+    let changes = fs.changes();
+    run_all(&manager, at.plus(Duration::from_secs(800)));
+    assert_eq!(fs.changes(), changes, "nothing changed, nothing is written");
+}
+
+#[test]
+fn a_second_manager_on_the_same_directory_is_refused() {
+    let fs = SimulatedFs::new();
+    let (_manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    let error = open(&fs, &[], &small(), Instant::ZERO).unwrap_err();
+    assert!(error.contains("locked"), "{error}");
+}
+
+#[test]
+fn the_same_directory_is_recovered_the_same_with_one_thread_or_four() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    let topics: Vec<u8> = (1..30).collect();
+    for id in &topics {
+        for tag in 0..u64::from(*id) {
+            append(&mut lock(&log_of(&manager, *id, &small())), batch(tag, 60, 0));
+        }
+    }
+    drop(manager);
+    fs.crash(Crash::Process);
+    let mut reports = Vec::new();
+    for threads in [1, 4] {
+        let fs = fs.fork();
+        let meta = MetaProperties {
+            node_id: 1,
+            cluster_id: None,
+            directory_id: TopicId::from_bytes([7; 16]),
+        };
+        let dir = LogDir::open(Arc::new(fs.clone()), Path::new("/data"), &meta).unwrap();
+        let known = |id: TopicId, partition| {
+            let topic_partition = TopicPartition::new(format!("t{}", id.as_bytes()[0]), partition);
+            Some(KnownPartition { topic_partition, config: Arc::new(small()) })
+        };
+        let config = LogManagerConfig { recovery_threads: threads, ..Default::default() };
+        let (manager, report) = LogManager::open(dir, config, &known, NOW, Instant::ZERO).unwrap();
+        let ends: BTreeMap<_, _> =
+            manager.logs().into_iter().map(|(id, log)| (id, lock(&log).offsets())).collect();
+        reports.push((format!("{:?}", report.recovered), ends));
+    }
+    assert_eq!(reports[0], reports[1]);
+    assert_eq!(reports[0].1.len(), topics.len());
+}
+
+#[test]
+fn a_producer_survives_expiry_only_if_it_is_young() {
+    let config = LogConfig { producer_id_expiration_ms: 1000, ..small() };
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &config, Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &config);
+    append(&mut lock(&log), idempotent(1, 0, 0, 1));
+    manager.run(Task::ExpireProducers, time(1000));
+    assert_eq!(lock(&log).producers(NOW).unwrap().len(), 1);
+    manager.run(Task::ExpireProducers, time(2000));
+    assert_eq!(lock(&log).producers(NOW).unwrap().len(), 0);
+}

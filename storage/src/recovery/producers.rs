@@ -30,7 +30,9 @@ pub(crate) fn rebuild(
     now: Timestamp,
     expiration_ms: i64,
 ) -> Result<ProducerStateManager, DiskError> {
-    let mut from = log_start;
+    // What DeleteRecords hid is still there to learn from.
+    let first = loaded.segments.first().map_or(log_start, |first| first.base_offset());
+    let mut from = first;
     let mut state = ProducerStateManager::new();
     while let Some(offset) = loaded.snapshots.range(..=trusted.min(log_end)).next_back().copied() {
         let path = crate::log::snapshot_path(place, offset);
@@ -42,8 +44,8 @@ pub(crate) fn rebuild(
         match parsed {
             Ok(found) => {
                 state = found;
-                from = offset.max(log_start);
-                refill(place, loaded, &mut state, log_start, offset)?;
+                from = offset.max(first);
+                refill(place, loaded, &mut state, first, offset)?;
                 break;
             }
             Err(reason) => {

@@ -170,15 +170,18 @@ fn refuse_old_format(
     segment: &mut Segment,
     error: Option<BatchError>,
 ) -> Result<(), LoadError> {
-    let Some(BatchError::UnsupportedMagic { magic: magic @ (0 | 1) }) = error else {
+    if error.is_none() {
         return Ok(());
-    };
+    }
     let file = segment.log_file(place)?;
     let path = place.file(segment.base_offset(), "log");
     // offset i64, size i32, CRC-32 u32 of what follows it, magic i8, …
-    let mut head = [0; 16];
-    place.dir.judge("read", &path, file.read_at(&mut head, 0))?;
-    let [_, _, _, _, _, _, _, _, s0, s1, s2, s3, c0, c1, c2, c3] = head;
+    let mut head = [0; 17];
+    let read = place.dir.judge("read", &path, file.read_at(&mut head, 0))?;
+    let [_, _, _, _, _, _, _, _, s0, s1, s2, s3, c0, c1, c2, c3, magic] = head;
+    if read < head.len() || magic > 1 {
+        return Ok(());
+    }
     let size = u32::from_be_bytes([s0, s1, s2, s3]);
     let file_size = place.dir.judge("read", &path, file.size_bytes())?;
     if !(14..1 << 30).contains(&size) || u64::from(size) + 12 > file_size {
@@ -218,14 +221,18 @@ pub(super) fn recover(
             segments.push(trusted(place, files, base_offset, next, file, config, report)?);
             continue;
         }
-        let previous_end = segments.last().map_or(Offset::ZERO, |last| last.next_offset());
+        // Segments begin where the one before ends: otherwise that one's tail was lost, though this one was
+        // written back.
+        let previous_end = segments.last().map_or(base_offset, |last| last.next_offset());
+        let misplaced = (previous_end != base_offset)
+            .then(|| (0, format!("it does not begin at {previous_end}, where the log ends")));
         let mut segment = Segment::existing(place, base_offset, base_offset, 0, file.times());
         let size_bytes = size_of(place, base_offset, file)?;
         let start = start_at(place, files, &mut segment, recovery_point, file, size_bytes)?;
         report.segments_read += 1;
         let log = segment.log_file(place)?;
         let mut scanner = Scanner::new(&*log, start, u64::from(size_bytes), WALK_CHUNK_BYTES);
-        let bad = note_all(place, &mut segment, &mut scanner, config, report, |header| {
+        let mut accept = |header: &BatchHeader| {
             if header.next_offset() > recovery_point {
                 unflushed_bytes += header.batch_size_bytes() as u64;
             }
@@ -241,13 +248,12 @@ pub(super) fn recover(
                 epochs.assign(epoch, header.base_offset());
             }
             true
-        })?;
-        let misplaced = previous_end > base_offset;
-        let Some((position, reason)) = bad.or_else(|| {
-            let reason =
-                || format!("it starts before {previous_end}, where the one before it ends");
-            misplaced.then(|| (0, reason()))
-        }) else {
+        };
+        let bad = match misplaced {
+            Some(misplaced) => Some(misplaced),
+            None => note_all(place, &mut segment, &mut scanner, config, report, &mut accept)?,
+        };
+        let Some((position, reason)) = bad else {
             segments.push(segment);
             if next.is_some() {
                 // The last one stays active.
@@ -272,10 +278,7 @@ pub(super) fn recover(
             segments.push(segment);
         } else {
             // Nothing of it is left, and it is not where the log begins.
-            segment.mark_deleted(place)?;
-            if let Some(last) = segments.last_mut() {
-                last.activate(place)?;
-            }
+            remove_segment(place, base_offset)?;
         }
         break;
     }
@@ -314,16 +317,22 @@ fn cut(
             bytes: files.logs[&base_offset].size_bytes,
             reason: "it follows a cut".to_owned(),
         });
-        for extension in crate::segment::INDEX_EXTENSIONS.iter().chain(&["log"]) {
-            directory::remove(place, &place.file(base_offset, extension))?;
-        }
+        remove_segment(place, base_offset)?;
     }
     if !later.is_empty() {
         place.dir.judge_sync(place.path, place.dir.fs().sync_dir(place.path))?;
     }
     let path = place.file(segment.base_offset(), "log");
     let file = segment.log_file(place)?;
-    place.dir.judge("truncate", &path, file.set_size(position))
+    place.dir.judge("truncate", &path, file.set_size(position))?;
+    // Synced now: if nothing follows it no flush will, and after a clean stop it must not come back.
+    place.dir.judge_sync(&path, file.sync_data())
+}
+
+fn remove_segment(place: Place<'_>, base_offset: Offset) -> Result<(), DiskError> {
+    let mut extensions = crate::segment::INDEX_EXTENSIONS.iter().chain(&["log"]);
+    extensions
+        .try_for_each(|extension| directory::remove(place, &place.file(base_offset, extension)))
 }
 
 fn keeps_torn_batch(segment: &mut Segment, size_bytes: u32) -> bool {

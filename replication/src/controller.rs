@@ -18,6 +18,8 @@ mod features;
 mod leader_election;
 mod placement;
 mod producer_ids;
+#[cfg(test)]
+mod property_tests;
 mod random;
 mod sessions;
 #[cfg(test)]

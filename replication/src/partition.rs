@@ -10,3 +10,5 @@ pub mod follower;
 pub mod high_watermark;
 pub mod isr;
 pub mod leader;
+#[cfg(test)]
+mod simulation;

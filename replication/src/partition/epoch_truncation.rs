@@ -126,3 +126,103 @@ pub fn resolve_out_of_range(
         OutOfRangeStep::Continue
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use storage::leader_epoch::EpochEntry;
+
+    fn epoch(value: i32) -> LeaderEpoch {
+        LeaderEpoch::new(value).unwrap()
+    }
+
+    fn offset(value: i64) -> Offset {
+        Offset::new(value).unwrap()
+    }
+
+    #[test]
+    fn older_and_newer_leaderships_are_told_apart() {
+        let current = epoch(4);
+        assert_eq!(check_current_leader_epoch(current, None), Ok(()));
+        assert_eq!(check_current_leader_epoch(current, Some(epoch(4))), Ok(()));
+        let fenced = LeaderEpochError::Fenced { requested: epoch(3), current };
+        assert_eq!(check_current_leader_epoch(current, Some(epoch(3))), Err(fenced));
+        let unknown = LeaderEpochError::Unknown { requested: epoch(5), current };
+        assert_eq!(check_current_leader_epoch(current, Some(epoch(5))), Err(unknown));
+    }
+
+    #[test]
+    fn out_of_range_is_resolved_by_the_leaders_ends() {
+        let resolve =
+            |own, start, end| resolve_out_of_range(offset(own), offset(start), offset(end));
+        assert_eq!(resolve(10, 0, 7), OutOfRangeStep::TruncateTo(offset(7)));
+        assert_eq!(resolve(10, 12, 20), OutOfRangeStep::RestartAt(offset(12)));
+        assert_eq!(resolve(10, 10, 20), OutOfRangeStep::Continue);
+    }
+
+    /// A log as the epoch of each of its records.
+    fn cache(log: &[i32]) -> LeaderEpochCache {
+        let starts = log.iter().enumerate().filter(|&(at, epoch)| at == 0 || log[at - 1] != *epoch);
+        LeaderEpochCache::from_entries(starts.map(|(at, &value)| EpochEntry {
+            epoch: epoch(value),
+            start_offset: offset(at as i64),
+        }))
+    }
+
+    fn sorted(epochs: std::ops::Range<i32>, most: usize) -> impl Strategy<Value = Vec<i32>> {
+        proptest::collection::vec(epochs, 0..most).prop_map(|mut log| {
+            log.sort_unstable();
+            log
+        })
+    }
+
+    /// Two logs as leaders leave them: a common part, then each its own. An epoch has one leader, so after the
+    /// logs part each epoch is in one of them only, the last common one included.
+    fn arb_logs() -> impl Strategy<Value = (Vec<i32>, Vec<i32>, usize)> {
+        let side = any::<[bool; 6]>();
+        (sorted(0..4, 12), sorted(0..6, 10), sorted(0..6, 10), side, any::<bool>(), 0usize..3)
+            .prop_map(|(common, first, second, side, first_goes_on, more)| {
+                let tail = |records: Vec<i32>, own: bool| {
+                    records.into_iter().filter(move |&e| side[e as usize] == own).map(|e| e + 4)
+                };
+                let last = common.last().copied();
+                let go_on = |goes_on: bool| {
+                    std::iter::repeat_n(last, more).flatten().filter(move |_| goes_on)
+                };
+                let log = |own: bool, records: Vec<i32>| -> Vec<i32> {
+                    let goes_on = first_goes_on == own;
+                    common.iter().copied().chain(go_on(goes_on)).chain(tail(records, own)).collect()
+                };
+                (log(true, first), log(false, second), common.len())
+            })
+    }
+
+    proptest! {
+        /// Told to truncate again and again, the follower ends where the logs part, and never below.
+        #[test]
+        fn two_logs_part_where_a_record_by_record_comparison_says(
+            (leader, follower, common) in arb_logs()
+        ) {
+            let leader_end = offset(leader.len() as i64);
+            let mut leader_cache = cache(&leader);
+            leader_cache.assign(epoch(20), leader_end); // its present leadership
+            let mut own = follower;
+            let mut own_cache = cache(&own);
+            loop {
+                let end = offset(own.len() as i64);
+                match check_last_fetched_epoch(&leader_cache, leader_end, end, own_cache.latest()).unwrap() {
+                    FetchCheck::Agrees => break,
+                    FetchCheck::Diverges(diverging) => {
+                        let to = truncation_offset(&own_cache, end, diverging);
+                        prop_assert!(to < end, "no progress at {} with {:?}", end, diverging);
+                        prop_assert!(to.value() as usize >= common, "cut into the common part");
+                        own.truncate(to.value() as usize);
+                        own_cache.truncate_from_end(to);
+                    }
+                }
+            }
+            prop_assert_eq!(&own, &leader[..own.len()], "the follower's log is a part of the leader's");
+        }
+    }
+}

@@ -38,7 +38,8 @@ pub struct FetchAnswer {
 pub enum FetchStep {
     /// The follower has moved on since it asked: drop the answer.
     Ignore,
-    /// Cut the log to this end, call [`Follower::handle_truncated`], fetch again.
+    /// Cut the log **and its leader epochs** to this end, call [`Follower::handle_truncated`], fetch again. The
+    /// end may be the log's own: then only an epoch without records goes.
     Truncate(Offset),
     /// Append the records if there are any, call [`Follower::handle_appended`], and let the log start follow
     /// the leader's.
@@ -132,8 +133,11 @@ impl Follower {
         }
         if let Some(diverging) = answer.diverging {
             let offset = truncation_offset(epochs, self.log_end, diverging);
-            // Every truncation shortens the log, so the search for the common end terminates.
-            return match offset < self.log_end {
+            // A leadership in which nothing was written leaves an epoch that starts at the log end: cutting
+            // there drops it, though no record goes. Every truncation drops a record or an epoch, so the
+            // search for the common end terminates.
+            let drops_epoch = epochs.latest_entry().is_some_and(|last| last.start_offset >= offset);
+            return match offset < self.log_end || drops_epoch {
                 true => FetchStep::Truncate(offset),
                 false => FetchStep::Nonsense,
             };
@@ -172,5 +176,116 @@ impl Follower {
         let own_end = if self.flushes_each_message { self.flushed_end } else { self.log_end };
         self.high_watermark =
             follower_high_watermark(self.high_watermark, self.leader_high_watermark, own_end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(value: i32) -> LeaderEpoch {
+        LeaderEpoch::new(value).unwrap()
+    }
+
+    fn offset(value: i64) -> Offset {
+        Offset::new(value).unwrap()
+    }
+
+    fn epochs(entries: &[(i32, i64)]) -> LeaderEpochCache {
+        let mut cache = LeaderEpochCache::new();
+        for &(number, start) in entries {
+            cache.assign(epoch(number), offset(start));
+        }
+        cache
+    }
+
+    fn follower(log_end: i64, flushes_each_message: bool) -> Follower {
+        let leader = BrokerId::new(1);
+        let end = offset(log_end);
+        Follower::new(leader, epoch(7), end, end, offset(2), flushes_each_message)
+    }
+
+    fn answer(high_watermark: i64) -> FetchAnswer {
+        let (high_watermark, log_start) = (Offset::new(high_watermark), Offset::new(0));
+        FetchAnswer { high_watermark, log_start, diverging: None }
+    }
+
+    #[test]
+    fn it_shows_what_the_leader_shows_as_far_as_its_own_log_goes() {
+        let (mut own, epochs) = (follower(5, false), epochs(&[(3, 0)]));
+        let asked = own.next_fetch(&epochs).unwrap();
+        assert_eq!(asked.last_fetched_epoch, Some(epoch(3)));
+        own.handle_fetch_answer(&asked, &answer(9), &epochs);
+        own.handle_appended(offset(7));
+        assert_eq!(own.high_watermark(), offset(7));
+        let asked = own.next_fetch(&epochs).unwrap();
+        own.handle_fetch_answer(&asked, &answer(6), &epochs);
+        own.handle_appended(offset(7));
+        assert_eq!(own.high_watermark(), offset(7), "a new leader may not know yet");
+    }
+
+    #[test]
+    fn an_answer_to_what_is_past_is_dropped() {
+        let (mut own, epochs) = (follower(5, false), epochs(&[(3, 0)]));
+        let asked = own.next_fetch(&epochs).unwrap();
+        own.handle_appended(offset(6));
+        assert_eq!(own.handle_fetch_answer(&asked, &answer(9), &epochs), FetchStep::Ignore);
+        assert_eq!(own.high_watermark(), offset(2));
+        let mut leaderless = Follower::new(None, epoch(7), offset(5), offset(5), offset(2), false);
+        assert_eq!(leaderless.next_fetch(&epochs), None);
+        assert_eq!(leaderless.handle_fetch_answer(&asked, &answer(9), &epochs), FetchStep::Ignore);
+    }
+
+    #[test]
+    fn where_each_message_is_flushed_it_fetches_only_past_what_is_fsynced() {
+        let (mut own, epochs) = (follower(5, true), epochs(&[(3, 0)]));
+        let asked = own.next_fetch(&epochs).unwrap();
+        own.handle_fetch_answer(&asked, &answer(9), &epochs);
+        own.handle_appended(offset(7));
+        assert_eq!((own.next_fetch(&epochs), own.wants_flush()), (None, true));
+        assert_eq!(own.high_watermark(), offset(5));
+        own.handle_flushed(offset(7));
+        assert_eq!(own.next_fetch(&epochs).unwrap().fetch_offset, offset(7));
+        assert_eq!(own.high_watermark(), offset(7));
+    }
+
+    #[test]
+    fn diverging_logs_are_cut_by_epoch_and_the_high_watermark_follows() {
+        let (mut own, epochs) = (follower(10, false), epochs(&[(3, 0), (5, 6)]));
+        let asked = own.next_fetch(&epochs).unwrap();
+        let end = EpochEndOffset { epoch: epoch(3), end_offset: offset(8) };
+        let diverging = FetchAnswer { diverging: Some(end), ..answer(9) };
+        assert_eq!(
+            own.handle_fetch_answer(&asked, &diverging, &epochs),
+            FetchStep::Truncate(offset(6))
+        );
+        own.handle_truncated(offset(1));
+        assert_eq!(own.high_watermark(), offset(1));
+        own.handle_appended(offset(4));
+        assert_eq!(own.high_watermark(), offset(1), "the diverging answer's does not count");
+    }
+
+    #[test]
+    fn an_epoch_without_records_is_dropped_though_the_log_stays_as_long() {
+        let (mut own, mut epochs) = (follower(5, false), epochs(&[(3, 0), (6, 5)]));
+        let asked = own.next_fetch(&epochs).unwrap();
+        let end = EpochEndOffset { epoch: epoch(3), end_offset: offset(5) };
+        let diverging = FetchAnswer { diverging: Some(end), ..answer(9) };
+        assert_eq!(
+            own.handle_fetch_answer(&asked, &diverging, &epochs),
+            FetchStep::Truncate(offset(5))
+        );
+        epochs.truncate_from_end(offset(5));
+        own.handle_truncated(offset(5));
+        assert_eq!(own.next_fetch(&epochs).unwrap().last_fetched_epoch, Some(epoch(3)));
+    }
+
+    #[test]
+    fn a_leader_that_diverges_past_our_end_talks_nonsense() {
+        let (mut own, epochs) = (follower(5, false), epochs(&[(3, 0)]));
+        let asked = own.next_fetch(&epochs).unwrap();
+        let end = EpochEndOffset { epoch: epoch(3), end_offset: offset(9) };
+        let diverging = FetchAnswer { diverging: Some(end), ..answer(9) };
+        assert_eq!(own.handle_fetch_answer(&asked, &diverging, &epochs), FetchStep::Nonsense);
     }
 }

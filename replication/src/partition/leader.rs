@@ -7,6 +7,8 @@
 //! the controller already counts as too small, and whose leavers it keeps eligible.
 
 mod replica;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -224,6 +226,9 @@ pub struct Leader {
     broker_epoch: Option<BrokerEpoch>,
     /// When the ISR is next looked at for those who lag; `None` while it is ours alone.
     next_shrink_check: Option<Instant>,
+    /// The change under way, word for word as it was proposed: a member that has registered again since must
+    /// not get in on what its earlier process held.
+    proposal: Option<IsrProposal>,
     /// When a proposal that nobody decided is sent again.
     retry_proposal_at: Option<Instant>,
     actions: VecDeque<LeaderAction>,
@@ -252,6 +257,7 @@ impl Leader {
             followers: BTreeMap::new(),
             broker_epoch: None,
             next_shrink_check: None,
+            proposal: None,
             retry_proposal_at: None,
             actions: VecDeque::new(),
         };
@@ -263,6 +269,11 @@ impl Leader {
     /// The epoch of this leadership.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch
+    }
+
+    /// The partition epoch of the image that it goes by.
+    pub fn partition_epoch(&self) -> PartitionEpoch {
+        self.partition_epoch
     }
 
     /// First offset not yet visible.
@@ -369,6 +380,7 @@ impl Leader {
         if new > known {
             self.partition_epoch = new;
             self.isr = Isr::new(metadata.isr.clone()); // whatever was pending is decided now
+            self.proposal = None;
             self.retry_proposal_at = None;
         }
         self.effective_min_isr = metadata.effective_min_isr;
@@ -392,6 +404,7 @@ impl Leader {
             ProposalOutcome::Accepted | ProposalOutcome::Superseded => {}
             ProposalOutcome::Ineligible => {
                 self.isr.roll_back();
+                self.proposal = None;
                 self.maybe_advance_high_watermark(now);
             }
             ProposalOutcome::Undecided => {
@@ -404,7 +417,7 @@ impl Leader {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.retry_proposal_at.is_some_and(|at| now >= at) {
             self.retry_proposal_at = None;
-            self.push_proposal();
+            self.actions.extend(self.proposal.clone().map(LeaderAction::ProposeIsr));
         }
         if self.next_shrink_check.is_some_and(|at| now >= at) {
             self.next_shrink_check = Some(now.plus(self.config.replica_lag_max / 2));
@@ -454,7 +467,7 @@ impl Leader {
                 .is_some_and(|end| end >= self.high_watermark && end >= self.epoch_start);
         if joins {
             self.isr.propose_expand(broker_id);
-            self.push_proposal();
+            self.propose();
         }
     }
 
@@ -466,21 +479,24 @@ impl Leader {
         let lagging: Vec<BrokerId> = followers.filter(|&id| !self.is_caught_up(id, now)).collect();
         if !lagging.is_empty() {
             self.isr.propose_shrink(&lagging);
-            self.push_proposal();
+            self.propose();
         }
     }
 
-    fn push_proposal(&mut self) {
-        let Some(members) = self.isr.proposed() else { return };
+    /// Sends the change that has just begun.
+    fn propose(&mut self) {
+        let members = self.isr.proposed().expect("called when a change begins");
         let epoch_of = |id: BrokerId| match id == self.broker_id {
             true => self.broker_epoch,
             false => self.followers.get(&id).and_then(|replica| replica.broker_epoch),
         };
-        self.actions.push_back(LeaderAction::ProposeIsr(IsrProposal {
+        let proposal = IsrProposal {
             leader_epoch: self.leader_epoch,
             partition_epoch: self.partition_epoch,
             new_isr: members.into_iter().map(|id| (id, epoch_of(id))).collect(),
-        }));
+        };
+        self.proposal = Some(proposal.clone());
+        self.actions.push_back(LeaderAction::ProposeIsr(proposal));
     }
 
     fn maybe_advance_high_watermark(&mut self, now: Instant) {

@@ -29,6 +29,8 @@ pub struct ClusterConfig {
     pub connection: ConnectionConfig,
     /// How long an operation is tried again before it fails with [`ClientError::TimedOut`].
     pub api_timeout: Duration,
+    /// Between two tries, of a producer and a fetcher too; its first wait is Kafka's `retry.backoff.ms`.
+    pub retry_backoff: Backoff,
     /// Whether asking for a topic may create it, where the broker is so configured.
     pub allow_auto_topic_creation: bool,
 }
@@ -40,6 +42,7 @@ impl ClusterConfig {
             bootstrap: bootstrap.into_iter().map(Into::into).collect(),
             connection: ConnectionConfig::default(),
             api_timeout: Duration::from_secs(60),
+            retry_backoff: Backoff::default(),
             allow_auto_topic_creation: false,
         }
     }
@@ -303,7 +306,7 @@ impl Cluster {
     {
         let started = Instant::now();
         let limit = self.shared.config.api_timeout;
-        let mut backoff = Backoff::default();
+        let mut backoff = self.shared.config.retry_backoff;
         loop {
             let error = match operation().await {
                 Ok(value) => return Ok(value),

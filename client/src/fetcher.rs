@@ -141,7 +141,7 @@ impl Fetcher {
             position: offset,
             asked,
             not_before: Instant::now(),
-            backoff: Backoff::default(),
+            backoff: self.cluster.config().retry_backoff,
             failing_since: None,
             needs_reset: false,
         };

@@ -2,8 +2,8 @@
 //!
 //! Invariants: `in_flight`, then `waiting`, then `open` hold the records in the order in which they were handed over. A
 //! batch gets its producer id and sequence number when it is first sent and keeps them, unless it was certainly not
-//! stored and a batch before it was given up. Batches under different producer ids are never under way together, so
-//! that their order needs no sequence numbers. Without idempotence a retry may overtake, as in Kafka's own clients.
+//! stored and a batch before it was given up. Without idempotence a batch that is sent again may come after those that
+//! were under way behind it, as with Kafka's own clients.
 
 mod batch;
 
@@ -75,6 +75,7 @@ impl PartitionWriter {
         topic: Arc<str>,
         partition: i32,
     ) -> PartitionWriter {
+        let backoff = cluster.config().retry_backoff;
         PartitionWriter {
             cluster,
             config,
@@ -84,7 +85,7 @@ impl PartitionWriter {
             open: None,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
-            backoff: Backoff::default(),
+            backoff,
             last_error: None,
         }
     }
@@ -149,8 +150,16 @@ impl PartitionWriter {
 
     async fn send_waiting(&mut self) {
         while self.in_flight.len() < MAX_IN_FLIGHT
-            && let Some(mut batch) = self.waiting.pop_front()
+            && let Some(next) = self.waiting.front()
         {
+            // A retry goes alone. Else batches behind it would be stored while it is not settled, until the broker's
+            // window of five has forgotten it and takes it for a gap.
+            let is_retry_in_flight =
+                self.in_flight.front().is_some_and(|(first, _)| first.is_retry());
+            if is_retry_in_flight || next.is_retry() && !self.in_flight.is_empty() {
+                return;
+            }
+            let Some(mut batch) = self.waiting.pop_front() else { return };
             if batch.opened().elapsed() > self.config.delivery_timeout {
                 let error = ClientError::TimedOut {
                     subject: self.subject(),
@@ -167,11 +176,6 @@ impl PartitionWriter {
                     continue;
                 }
             };
-            if self.in_flight.back().is_some_and(|(last, _)| !is_same_producer(last.stamp(), stamp))
-            {
-                self.waiting.push_front(batch);
-                return;
-            }
             match self.send(&mut batch, stamp).await {
                 Ok(Some(answer)) => self.in_flight.push_back((batch, answer)),
                 Ok(None) => batch.succeed(self.partition, None, None),
@@ -292,9 +296,7 @@ impl PartitionWriter {
                     batch.succeed(self.partition, base_offset, log_append_time);
                 }
                 Outcome::Again { error, is_unknown } => {
-                    if is_unknown {
-                        batch.mark_unknown();
-                    }
+                    batch.mark_tried(is_unknown);
                     kept.extend(behind_gap(batch, gap.as_ref()));
                     retried.get_or_insert(error);
                 }
@@ -392,10 +394,6 @@ fn behind_gap(mut batch: Batch, gap: Option<&ClientError>) -> Option<Batch> {
             Some(batch)
         }
     }
-}
-
-fn is_same_producer(a: Option<ProducerStamp>, b: Option<ProducerStamp>) -> bool {
-    a.map(|a| (a.producer_id, a.producer_epoch)) == b.map(|b| (b.producer_id, b.producer_epoch))
 }
 
 /// Sequence numbers go from 2^31 - 1 to 0.

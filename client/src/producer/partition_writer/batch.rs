@@ -30,6 +30,7 @@ pub(super) struct Batch {
     records: Vec<Undelivered>,
     opened: Instant,
     stamp: Option<ProducerStamp>,
+    is_retry: bool,
     is_unknown: bool,
 }
 
@@ -40,6 +41,7 @@ impl Batch {
             records: Vec::new(),
             opened: Instant::now(),
             stamp: None,
+            is_retry: false,
             is_unknown: false,
         }
     }
@@ -127,9 +129,15 @@ impl Batch {
         self.is_unknown
     }
 
-    /// A try ended without an answer. No later answer but success makes that undone.
-    pub(super) fn mark_unknown(&mut self) {
-        self.is_unknown = true;
+    /// Whether it was tried before.
+    pub(super) fn is_retry(&self) -> bool {
+        self.is_retry
+    }
+
+    /// A try failed; `is_unknown` if it may have stored it all the same, which no later failure makes undone.
+    pub(super) fn mark_tried(&mut self, is_unknown: bool) {
+        self.is_retry = true;
+        self.is_unknown |= is_unknown;
     }
 
     pub(super) fn succeed(

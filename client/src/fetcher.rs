@@ -429,13 +429,15 @@ fn take_partition(
     key: &Key,
     topic_id: Option<TopicId>,
 ) -> Option<PartitionData> {
-    let partitions = response
-        .responses
-        .iter_mut()
-        .filter(|topic| match topic_id {
-            Some(id) => topic.topic_id == id.to_wire(),
-            None => topic.topic.as_str() == &*key.0,
-        })
-        .flat_map(|topic| &mut topic.partitions);
-    partitions.into_iter().find(|data| data.partition_index == key.1).map(std::mem::take)
+    let topics = response.responses.iter_mut().filter(|topic| match topic_id {
+        Some(id) => topic.topic_id == id.to_wire(),
+        None => topic.topic.as_str() == &*key.0,
+    });
+    for topic in topics {
+        let index = topic.partitions.iter().position(|data| data.partition_index == key.1);
+        if let Some(index) = index {
+            return Some(topic.partitions.swap_remove(index));
+        }
+    }
+    None
 }

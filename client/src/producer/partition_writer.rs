@@ -49,6 +49,10 @@ pub(super) struct PartitionWriter {
 struct Sequence {
     identity: Identity,
     next: i32,
+    /// The broker has stored a batch under this identity. Until then the first batch goes alone: a broker takes any
+    /// sequence number from a producer that it does not know, so that one behind a first batch that failed would be
+    /// stored, and the first one be out of order for ever.
+    is_established: bool,
     /// A batch under this identity was given up: the sequence has a gap that will never close.
     is_spent: bool,
 }
@@ -81,7 +85,12 @@ impl PartitionWriter {
             config,
             topic,
             partition,
-            sequence: identity.map(|identity| Sequence { identity, next: 0, is_spent: false }),
+            sequence: identity.map(|identity| Sequence {
+                identity,
+                next: 0,
+                is_established: false,
+                is_spent: false,
+            }),
             open: None,
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -156,7 +165,8 @@ impl PartitionWriter {
             // window of five has forgotten it and takes it for a gap.
             let is_retry_in_flight =
                 self.in_flight.front().is_some_and(|(first, _)| first.is_retry());
-            if is_retry_in_flight || next.is_retry() && !self.in_flight.is_empty() {
+            let is_new = self.sequence.as_ref().is_some_and(|sequence| !sequence.is_established);
+            if is_retry_in_flight || (next.is_retry() || is_new) && !self.in_flight.is_empty() {
                 return;
             }
             let Some(mut batch) = self.waiting.pop_front() else { return };
@@ -197,7 +207,7 @@ impl PartitionWriter {
         }
         if sequence.is_spent {
             let identity = init_producer_id(&self.cluster).await?;
-            *sequence = Sequence { identity, next: 0, is_spent: false };
+            *sequence = Sequence { identity, next: 0, is_established: false, is_spent: false };
         }
         Ok(Some(ProducerStamp {
             producer_id: sequence.identity.producer_id,
@@ -257,7 +267,7 @@ impl PartitionWriter {
         match self.outcome(answer, false) {
             Outcome::Stored { base_offset, log_append_time } => {
                 self.backoff.reset();
-                batch.succeed(self.partition, base_offset, log_append_time);
+                self.stored(batch, base_offset, log_append_time);
             }
             failed => {
                 let mut tries = vec![(batch, failed)];
@@ -265,6 +275,13 @@ impl PartitionWriter {
                 self.settle(tries).await;
             }
         }
+    }
+
+    fn stored(&mut self, batch: Batch, base_offset: Option<i64>, log_append_time: Option<i64>) {
+        if let (Some(sequence), Some(stamp)) = (&mut self.sequence, batch.stamp()) {
+            sequence.is_established |= sequence.identity.producer_id == stamp.producer_id;
+        }
+        batch.succeed(self.partition, base_offset, log_append_time);
     }
 
     /// A batch failed that is the next after those under way: they come first.
@@ -293,7 +310,7 @@ impl PartitionWriter {
         for (mut batch, outcome) in tries {
             match outcome {
                 Outcome::Stored { base_offset, log_append_time } => {
-                    batch.succeed(self.partition, base_offset, log_append_time);
+                    self.stored(batch, base_offset, log_append_time);
                 }
                 Outcome::Again { error, is_unknown } => {
                     batch.mark_tried(is_unknown);

@@ -209,7 +209,6 @@ fn produce(request: &ProduceRequest, state: &mut State) -> Option<ProduceRespons
     Some(ProduceResponse::default().with_responses(vec![topic]))
 }
 
-/// Stricter than Kafka in one thing: an unknown producer begins at 0.
 fn append(batch: &RecordBatch, state: &mut State) -> Result<i64, ResponseError> {
     let base_offset = state.log.len() as i64;
     if let Some(producer_id) = batch.producer_id {
@@ -221,7 +220,8 @@ fn append(batch: &RecordBatch, state: &mut State) -> Result<i64, ResponseError> 
         if let Some(stored) = window.iter().find(is_same) {
             return Ok(stored.base_offset);
         }
-        if first_sequence != window.back().map_or(0, |last| last.last_sequence + 1) {
+        // As Kafka since KIP-360: an unknown producer may begin anywhere.
+        if window.back().is_some_and(|last| first_sequence != last.last_sequence + 1) {
             return Err(ResponseError::OutOfOrderSequenceNumber);
         }
         window.push_back(Stored { first_sequence, last_sequence, base_offset });

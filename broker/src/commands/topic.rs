@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use client::ResponseError;
 use client::admin::{Admin, ConfigResource, ConfigSource, IsolationLevel, NewTopic, OffsetSpec};
 use client::cluster::{PartitionMetadata, TopicMetadata};
-use client::error::{ClientError, KafkaError};
+use client::error::{ClientError, ConnectionError, KafkaError};
 use serde::Serialize;
 
 use super::output::{ids, key_value, or_dash, print, print_json, table};
@@ -244,7 +244,13 @@ impl DescribeArgs {
         {
             Ok(configs) => configs,
             // Not allowed to see them, or the broker has no such request: the rest is worth showing.
-            Err(error) if error.kafka_error().is_some() => {
+            Err(error)
+                if error.kafka_error().is_some()
+                    || matches!(
+                        error,
+                        ClientError::Connection(ConnectionError::UnsupportedVersion { .. })
+                    ) =>
+            {
                 eprintln!("highwater: configs are missing: {error}");
                 Vec::new()
             }

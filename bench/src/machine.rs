@@ -1,0 +1,105 @@
+//! What this machine is, and what no broker on it can better: the file system's fdatasync and the first touch of a page.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, io_failure};
+
+/// Appends timed by [`raw_fdatasync`].
+const FDATASYNCS: usize = 60;
+/// What [`page_first_touch`] maps and touches.
+const TOUCHED_BYTES: usize = 64 << 20;
+const PAGE_BYTES: usize = 4096;
+
+/// Processor, cores, memory, kernel, file system of `data`: the first line of every result.
+pub fn describe(data: &Path) -> Value {
+    let first = |path: &str, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key));
+        let value = line.and_then(|line| line.split_once(':'));
+        value.map_or(String::new(), |(_, value)| value.trim().to_owned())
+    };
+    json!({
+        "processor": first("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "memory": first("/proc/meminfo", "MemTotal"),
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+        "file_system": file_system(data),
+        "load_average": fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+    })
+}
+
+/// Type and options of the mount that holds `path`: the longest mount point above it.
+fn file_system(path: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let over = mounts.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split(' ').collect();
+        let [_, point, kind, options, ..] = fields[..] else {
+            return None;
+        };
+        path.starts_with(point).then(|| (point.len(), format!("{kind} {options}")))
+    });
+    over.max_by_key(|(length, _)| *length).map_or(String::new(), |(_, description)| description)
+}
+
+/// Times of fdatasync after an append of 1 KiB in `directory`, ascending.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn raw_fdatasync(directory: &Path) -> Result<Vec<Duration>, Failure> {
+    let path = directory.join("raw-fdatasync");
+    let mut times = Vec::new();
+    let mut append_all = || {
+        let mut file = fs::File::create(&path)?;
+        for _ in 0..FDATASYNCS {
+            file.write_all(&[7; 1024])?;
+            let began = Instant::now();
+            file.sync_data()?;
+            times.push(began.elapsed());
+        }
+        fs::remove_file(&path)
+    };
+    append_all().map_err(io_failure(format!("fdatasync of {}", path.display())))?;
+    times.sort();
+    Ok(times)
+}
+
+/// Wall time of touching a page of fresh anonymous memory for the first time. Some virtual machines pay many times more for
+/// a page that the host has not backed yet; then figures of anything that touches fresh pages compare hosts, not brokers.
+pub fn page_first_touch() -> Duration {
+    let mut fresh = vec![0_u8; TOUCHED_BYTES]; // mapped, not written: the allocator asks for zeroed pages
+    let began = Instant::now();
+    for page in fresh.chunks_mut(PAGE_BYTES) {
+        page[0] = 1;
+    }
+    let elapsed = began.elapsed();
+    std::hint::black_box(&fresh);
+    elapsed / (TOUCHED_BYTES / PAGE_BYTES) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_names_its_cores_and_the_file_system_of_a_directory() {
+        let machine = describe(Path::new("/"));
+        assert!(machine["cores"].as_u64() > Some(0));
+        assert_ne!(machine["file_system"], "");
+    }
+
+    #[test]
+    fn fdatasync_times_are_ascending_and_leave_no_file() {
+        let directory = std::env::temp_dir().join(format!("raw-fdatasync-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let times = raw_fdatasync(&directory).expect("measured");
+        assert_eq!(times.len(), FDATASYNCS);
+        assert!(times.is_sorted());
+        fs::remove_dir(&directory).expect("empty");
+    }
+}

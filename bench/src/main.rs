@@ -1,0 +1,157 @@
+//! `bench/run`: see its head and `bench/README.md`.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use highwater_bench::broker::{Kind, Programs};
+use highwater_bench::failure::{Failure, io_failure};
+use highwater_bench::results::Results;
+use highwater_bench::rows::{Context, ROWS, Row, Size};
+use highwater_bench::{machine, schedule, table};
+use serde_json::json;
+
+/// Speed and size of highwater beside Apache Kafka and a null broker.
+#[derive(Parser)]
+#[command(name = "bench/run")]
+struct Arguments {
+    /// Only these rows; --list names them.
+    rows: Vec<String>,
+    /// Prints the rows and what each measures.
+    #[arg(long)]
+    list: bool,
+    /// Every row once with little data, without Kafka unless named by --brokers: does it run?
+    #[arg(long)]
+    smoke: bool,
+    /// How often each broker takes its turn.
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Which brokers: highwater, null, kafka. Ratios need highwater.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    brokers: Vec<String>,
+    /// Goes on with the results in this file; rows that it holds are not measured again.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Where the brokers keep their data: the file system that is measured.
+    #[arg(long, value_name = "DIR", default_value = "target/bench/data")]
+    data_dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("bench/run: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every row was measured.
+fn run(arguments: &Arguments) -> Result<bool, Failure> {
+    if arguments.list {
+        for row in ROWS {
+            println!("{:16} {}", row.name, row.what);
+        }
+        return Ok(true);
+    }
+    let rows = chosen_rows(&arguments.rows)?;
+    let brokers = chosen_brokers(arguments)?;
+    let rounds = arguments.rounds.unwrap_or(if arguments.smoke { 1 } else { 5 });
+    let context = Context {
+        programs: programs()?,
+        scratch: arguments.data_dir.clone(),
+        size: if arguments.smoke { Size::Smoke } else { Size::Full },
+    };
+    fs::create_dir_all(&context.scratch).map_err(io_failure("the data directory"))?;
+    let kafka_version = if brokers.contains(&Kind::Kafka) {
+        fetch_kafka(&context.programs)?
+    } else {
+        String::new()
+    };
+
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    let path = arguments.resume.clone().unwrap_or_else(|| {
+        let kind = if arguments.smoke { "smoke" } else { "run" };
+        PathBuf::from(format!("bench/results/{kind}-{seconds}.jsonl"))
+    });
+    let mut results = Results::open(&path)?;
+    let machine = machine::describe(&context.scratch);
+    let settings = json!({
+        "smoke": arguments.smoke,
+        "rounds": rounds,
+        "started_at": seconds,
+        "highwater": version_of(&context.programs.highwater),
+        "kafka": kafka_version,
+    });
+    results.header(&machine, &settings)?;
+    schedule::run(&context, &rows, &brokers, rounds, &mut results)?;
+    println!("{machine:#}\n{settings:#}");
+    println!("{}", table::render(&results, &rows, &brokers));
+    println!("{}", path.display());
+    Ok(results.failures().is_empty())
+}
+
+fn chosen_rows(names: &[String]) -> Result<Vec<&'static Row>, Failure> {
+    if let Some(unknown) = names.iter().find(|name| ROWS.iter().all(|row| row.name != **name)) {
+        return Err(Failure::Usage(format!("no row {unknown}; --list names them")));
+    }
+    let wanted = |row: &&Row| names.is_empty() || names.iter().any(|name| name == row.name);
+    Ok(ROWS.iter().filter(wanted).collect())
+}
+
+fn chosen_brokers(arguments: &Arguments) -> Result<Vec<Kind>, Failure> {
+    if arguments.brokers.is_empty() {
+        let without_kafka = |kind: &Kind| !arguments.smoke || *kind != Kind::Kafka;
+        return Ok(Kind::ALL.into_iter().filter(without_kafka).collect());
+    }
+    let known = |name: &String| {
+        let unknown =
+            || Failure::Usage(format!("no broker {name}; there are highwater, null, kafka"));
+        Kind::named(name).ok_or_else(unknown)
+    };
+    let mut brokers = arguments.brokers.iter().map(known).collect::<Result<Vec<_>, _>>()?;
+    brokers.sort();
+    brokers.dedup();
+    Ok(brokers)
+}
+
+/// Beside this program, except what `bench/run` names or builds.
+fn programs() -> Result<Programs, Failure> {
+    let here = std::env::current_exe().map_err(io_failure("where am I"))?;
+    let highwater = std::env::var_os("HIGHWATER").map(PathBuf::from);
+    Ok(Programs {
+        highwater: highwater.unwrap_or_else(|| here.with_file_name("highwater")),
+        null_broker: here.with_file_name("null_broker"),
+        apache_kafka: PathBuf::from("tests/tools/apache-kafka"),
+        rdkafka_load: PathBuf::from("target/bench/rdkafka_load"),
+    })
+}
+
+/// The first use of the script fetches Kafka's jars, which is nobody's start time. Returns its version.
+fn fetch_kafka(programs: &Programs) -> Result<String, Failure> {
+    let output = Command::new(&programs.apache_kafka)
+        .args(["tool", "org.apache.kafka.tools.TopicCommand", "--version"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(io_failure("starting tests/tools/apache-kafka"))?;
+    if !output.status.success() {
+        return Err(Failure::Broker {
+            broker: "kafka",
+            what: "is not to be had (Java 17 and Maven?); leave it out by --brokers highwater,null"
+                .to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn version_of(program: &PathBuf) -> String {
+    let output = Command::new(program).arg("--version").output();
+    output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,53 @@
+//! Start: from the spawn of the process to the line that says it is ready, and to the first record that is acknowledged.
+
+use std::time::{Duration, Instant};
+
+use crate::broker::{Broker, Data, Kind};
+use crate::failure::{Failure, io_failure};
+use crate::results::{Metrics, Spread};
+use crate::rows::{Context, Size};
+use crate::wire;
+
+const TOPIC: &str = "first";
+const RECORD_BYTES: usize = 1024;
+
+/// On an empty directory, with the fsyncs that a new directory needs.
+pub fn on_an_empty_directory(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
+    starts(context, kind, Data::EmptyDirectory)
+}
+
+/// `--ephemeral`.
+pub fn ephemeral(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
+    starts(context, kind, Data::Ephemeral)
+}
+
+fn starts(context: &Context, kind: Kind, data: Data) -> Result<Metrics, Failure> {
+    let times = match (context.size, kind) {
+        (Size::Full, Kind::Highwater | Kind::Null) => 7,
+        (Size::Full, Kind::Kafka) | (Size::Smoke, _) => 1,
+    };
+    let mut ready = Vec::new();
+    let mut first_ack = Vec::new();
+    let mut stop = Vec::new();
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    for _ in 0..times {
+        let batch = wire::batch(1, RECORD_BYTES);
+        let broker = Broker::start(&context.programs, kind, data, &context.scratch)?;
+        let readied = Instant::now();
+        let acknowledge = || {
+            let mut wire = wire::Wire::connect(broker.port)?;
+            wire.create_topic(TOPIC, 1)?;
+            wire.produce(TOPIC, &batch)
+        };
+        acknowledge().map_err(io_failure(format!("first record, {}", kind.name())))?;
+        first_ack.push(milliseconds(broker.ready + readied.elapsed()));
+        ready.push(milliseconds(broker.ready));
+        stop.push(milliseconds(broker.stop()?));
+    }
+    let median = |values: Vec<f64>| Spread::of(values).map_or(f64::NAN, |spread| spread.median);
+    Ok(vec![
+        ("ready_ms", median(ready)),
+        ("first_ack_ms", median(first_ack)),
+        ("stop_ms", median(stop)),
+    ])
+}

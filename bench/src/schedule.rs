@@ -1,0 +1,92 @@
+//! The order of a run: round by round, each broker in turn, the first one another each round, so that a machine that grows
+//! faster or slower meanwhile favours nobody. What the results hold already is not measured again.
+
+use crate::broker::{Broker, Data, Kind};
+use crate::failure::Failure;
+use crate::machine;
+use crate::results::{Metrics, Results};
+use crate::rows::{Context, MACHINE, Measure, Row, warm_up};
+
+/// Runs `rows` for `brokers`, `rounds` times. Rows that fail are noted, and the next is tried.
+///
+/// # Errors
+/// When the results cannot be written or the machine cannot be measured.
+pub fn run(
+    context: &Context,
+    rows: &[&Row],
+    brokers: &[Kind],
+    rounds: u32,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    for round in 1..=rounds {
+        if !results.has(MACHINE, MACHINE, round) {
+            let measured = machine_metrics(context);
+            results.record(MACHINE, MACHINE, round, &measured)?;
+        }
+        let mut in_turn = brokers.to_vec();
+        in_turn.rotate_left((round as usize - 1) % brokers.len().max(1));
+        for kind in in_turn {
+            let due: Vec<_> = rows
+                .iter()
+                .filter(|row| row.brokers.contains(&kind))
+                .filter(|row| !results.has(row.name, kind.name(), round))
+                .copied()
+                .collect();
+            one_broker(context, kind, &due, round, results)?;
+        }
+    }
+    Ok(())
+}
+
+fn machine_metrics(context: &Context) -> Result<Metrics, Failure> {
+    let fdatasyncs = machine::raw_fdatasync(&context.scratch)?;
+    let at = |share: f64| fdatasyncs[((fdatasyncs.len() - 1) as f64 * share) as usize];
+    Ok(vec![
+        ("fdatasync_p50_ms", at(0.5).as_secs_f64() * 1e3),
+        ("fdatasync_p99_ms", at(0.99).as_secs_f64() * 1e3),
+        ("page_first_touch_us", machine::page_first_touch().as_secs_f64() * 1e6),
+    ])
+}
+
+/// All of a round's rows for one broker: those that start it themselves, then one start for the others.
+fn one_broker(
+    context: &Context,
+    kind: Kind,
+    due: &[&Row],
+    round: u32,
+    results: &mut Results,
+) -> Result<(), Failure> {
+    let mut note = |row: &Row, measured: Result<Metrics, Failure>| {
+        match &measured {
+            Ok(metrics) => eprintln!("round {round}, {}, {}: {metrics:.3?}", kind.name(), row.name),
+            Err(failure) => eprintln!("round {round}, {}, {}: {failure}", kind.name(), row.name),
+        }
+        results.record(row.name, kind.name(), round, &measured)
+    };
+    for row in due {
+        if let Measure::Apart(measure) = row.measure {
+            note(row, measure(context, kind))?;
+        }
+    }
+    let is_apart = |row: &&&Row| matches!(row.measure, Measure::Apart(_));
+    let Some(first) = due.iter().find(|row| !is_apart(row)) else {
+        return Ok(());
+    };
+    let started = Broker::start(&context.programs, kind, Data::EmptyDirectory, &context.scratch)
+        .and_then(|broker| warm_up(context, &broker).map(|()| broker));
+    let mut broker = match started {
+        Ok(broker) => Some(broker),
+        Err(failure) => return note(first, Err(failure)),
+    };
+    for row in due {
+        match (row.measure, &broker) {
+            (Measure::Loaded(measure), Some(broker)) => note(row, measure(context, broker))?,
+            (Measure::Last(measure), Some(_)) => {
+                let ending = broker.take().expect("it was there a line ago");
+                note(row, measure(context, ending))?;
+            }
+            _ => {}
+        }
+    }
+    broker.map_or(Ok(()), |broker| broker.stop().map(|_| ()))
+}

@@ -1,0 +1,96 @@
+//! The table: medians with their range, the ratio to each other broker by rounds, targets met and missed.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets::ASCII_MARKDOWN;
+use comfy_table::{CellAlignment, Table};
+
+use crate::broker::Kind;
+use crate::results::{NotMeasured, Results, Spread};
+use crate::rows::{MACHINE, MACHINE_METRICS, Metric, Row};
+
+/// Everything that `results` holds of `rows`, and what failed.
+pub fn render(results: &Results, rows: &[&Row], brokers: &[Kind]) -> String {
+    let others: Vec<_> = brokers.iter().copied().filter(|kind| *kind != Kind::Highwater).collect();
+    let fdatasync_ms = spread(results, MACHINE, MACHINE, "fdatasync_p50_ms")
+        .map_or(0.0, |fdatasync| fdatasync.median);
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    let mut header = vec!["row".to_owned(), "figure".to_owned()];
+    header.extend(brokers.iter().map(|kind| kind.name().to_owned()));
+    header.extend(others.iter().map(|kind| format!("highwater : {}", kind.name())));
+    header.push("target".to_owned());
+    table.set_header(header);
+    for row in rows {
+        for (index, metric) in row.metrics.iter().enumerate() {
+            let name = if index == 0 { row.name } else { "" };
+            let mut cells = vec![name.to_owned(), metric.title.to_owned()];
+            for kind in brokers {
+                let values = spread(results, row.name, kind.name(), metric.key);
+                cells.push(format_spread(values, metric.decimals));
+            }
+            for other in &others {
+                let ratios = ratios(results, row.name, metric.key, other.name());
+                cells.push(format_spread(ratios, 2));
+            }
+            let ours = spread(results, row.name, Kind::Highwater.name(), metric.key);
+            cells.push(verdict(metric, ours, fdatasync_ms));
+            table.add_row(cells);
+        }
+    }
+    for index in 2..table.column_count() {
+        let column = table.column_mut(index);
+        column.expect("the index is below the count").set_cell_alignment(CellAlignment::Right);
+    }
+
+    let mut out = String::new();
+    for metric in MACHINE_METRICS {
+        let values = spread(results, MACHINE, MACHINE, metric.key);
+        let _ = writeln!(out, "{}: {}", metric.title, format_spread(values, metric.decimals));
+    }
+    let _ = writeln!(out, "{table}");
+    let _ = writeln!(
+        out,
+        "Medians of the rounds (least – greatest); a ratio is the median of the rounds' ratios; MB is 10^6 bytes of values."
+    );
+    for failed in results.failures() {
+        let NotMeasured { row, broker, round, why } = failed;
+        let _ = writeln!(out, "not measured: {row}, {broker}, round {round}: {why}");
+    }
+    out
+}
+
+fn spread(results: &Results, row: &str, broker: &str, metric: &str) -> Option<Spread> {
+    Spread::of(results.rounds(row, broker, metric).into_values())
+}
+
+/// highwater's value over the other's, round by round.
+fn ratios(results: &Results, row: &str, metric: &str, other: &str) -> Option<Spread> {
+    let others = results.rounds(row, other, metric);
+    let ours = results.rounds(row, Kind::Highwater.name(), metric);
+    let ratio = |(round, ours): (u32, f64)| others.get(&round).map(|theirs| ours / theirs);
+    Spread::of(ours.into_iter().filter_map(ratio).filter(|r| r.is_finite()))
+}
+
+fn format_spread(spread: Option<Spread>, decimals: usize) -> String {
+    spread.map_or("–".to_owned(), |s| {
+        if s.least == s.greatest {
+            format!("{:.decimals$}", s.median)
+        } else {
+            format!("{:.decimals$} ({:.decimals$} – {:.decimals$})", s.median, s.least, s.greatest)
+        }
+    })
+}
+
+fn verdict(metric: &Metric, ours: Option<Spread>, fdatasync_ms: f64) -> String {
+    let Some(target) = metric.target else {
+        return String::new();
+    };
+    let limit = target.limit(fdatasync_ms);
+    let kept = match ours {
+        None => "",
+        Some(ours) if ours.median <= limit => ", met",
+        Some(_) => ", missed",
+    };
+    format!("≤ {limit:.1}{kept}")
+}

@@ -185,10 +185,10 @@ where
             }
             None => unreachable!("the controller answers for every resource: {target:?}"),
         },
-        // Kafka's answer too while there is no controller: clients try again.
-        Err(error) => {
-            Err(Refusal { code: ResponseError::RequestTimedOut, message: error.to_string() })
+        Err(SubmitError::Unavailable(error)) => {
+            Err(Refusal { code: error.to_error_code(), message: error.to_string() })
         }
+        Err(SubmitError::Refused(never)) => match *never {},
     };
     outcomes.into_iter().map(|outcome| outcome?.as_ref().map_or(Ok(()), result)).collect()
 }

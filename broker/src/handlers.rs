@@ -1,19 +1,23 @@
 //! One file per API. A handler decodes its request, asks the cores, and encodes the answer; it decides nothing itself.
 
 pub(crate) mod acls;
+pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
+pub(crate) mod config_resource;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
 pub(crate) mod describe_log_dirs;
 pub(crate) mod describe_producers;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod describe_user_scram_credentials;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
+pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod list_config_resources;
 pub(crate) mod list_groups;

@@ -74,6 +74,18 @@ pub static APIS: &[Api] = &[
     ),
     api(ApiKey::CreateAcls, (1, 3), handlers::acls::create, "No authorizer: SECURITY_DISABLED."),
     api(ApiKey::DeleteAcls, (1, 3), handlers::acls::delete, "No authorizer: SECURITY_DISABLED."),
+    api(
+        ApiKey::DescribeConfigs,
+        (1, 4),
+        handlers::describe_configs::handle,
+        "Topics and brokers; loggers, groups and client metrics have nothing to configure.",
+    ),
+    api(
+        ApiKey::AlterConfigs,
+        (0, 2),
+        handlers::alter_configs::handle,
+        "A broker's setting that is not followed is refused; Kafka accepts any name.",
+    ),
     api(ApiKey::DescribeLogDirs, (1, 4), handlers::describe_log_dirs::handle, ""),
     api(ApiKey::CreatePartitions, (0, 3), handlers::create_partitions::handle, ""),
     api(
@@ -81,6 +93,12 @@ pub static APIS: &[Api] = &[
         (0, 0),
         handlers::list_partition_reassignments::handle,
         "One broker: there are none.",
+    ),
+    api(
+        ApiKey::IncrementalAlterConfigs,
+        (0, 1),
+        handlers::incremental_alter_configs::handle,
+        "As AlterConfigs.",
     ),
     api(
         ApiKey::DescribeClientQuotas,

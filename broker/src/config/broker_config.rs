@@ -18,7 +18,7 @@ use super::resolve::StaticConfigMap;
 use super::table::ConfigTable;
 use super::value::{ConfigValue, split_list};
 
-/// `broker.session.timeout.ms`, which there is no second broker to set for yet.
+/// `broker.session.timeout.ms`, Kafka's default. Alone in its cluster a broker is never silent to itself.
 const BROKER_SESSION_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A topic to create before the broker says that it is ready (`--topic NAME:PARTITIONS`).

@@ -11,23 +11,19 @@ use crate::producer_ids::ProducerIds;
 use crate::quorum::{MetadataQuorumConfig, OpenQuorum, RunningQuorum};
 use crate::replica_manager::ReplicaManager;
 use crate::replica_manager::apply_delta::RoleApplier;
-use replication::controller::{ControllerConfig, RegisterBroker, supported_features};
+use replication::controller::{RegisterBroker, supported_features};
 use replication::identity::{BrokerEpoch, ClusterId, DirectoryId};
 use replication::metadata::{BrokerListener, MetadataImage, SecurityProtocol};
 use replication::quorum::log_store::LogStoreConfig;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use storage::fs::Fs;
 use storage::fs::real::RealFs;
 use storage::log_dir::{LogDir, MetaProperties, OpenDirError};
-use storage::log_manager::{KnownPartition, LogManager, LogManagerConfig, StartReport};
+use storage::log_manager::{KnownPartition, LogManager, StartReport};
 use storage::topic_partition::{TopicId, TopicPartition};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-
-/// `broker.session.timeout.ms`, Kafka's default. Alone in its cluster a broker is never silent to itself.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A broker that has not registered yet.
 pub(super) struct Opened {
@@ -96,7 +92,7 @@ pub(super) fn open(
             cluster_id: meta.cluster_id.as_deref().and_then(ClusterId::new),
             log_store: LogStoreConfig::default(),
             max_bytes_between_snapshots: config.metadata_log_max_record_bytes_between_snapshots,
-            controller: controller_config(&config),
+            controller: config.controller_config(),
             validator: Arc::new(TableValidator),
         },
     )?;
@@ -154,16 +150,6 @@ fn open_dir(config: &BrokerConfig, fs: &Arc<dyn Fs>) -> Result<Arc<LogDir>, Serv
     })
 }
 
-fn controller_config(config: &BrokerConfig) -> ControllerConfig {
-    ControllerConfig {
-        default_partitions: config.num_partitions,
-        default_replication_factor: config.default_replication_factor,
-        min_insync_replicas: config.min_insync_replicas,
-        unclean_leader_election_enable: false,
-        session_timeout: SESSION_TIMEOUT,
-    }
-}
-
 fn open_logs(
     config: &Arc<BrokerConfig>,
     dir: &Arc<LogDir>,
@@ -180,17 +166,14 @@ fn open_logs(
             config: Arc::new(config.log_config()),
         })
     };
-    let millis = |duration: Duration| duration.as_millis() as u64;
-    let manager_config = LogManagerConfig {
-        recovery_threads: config.num_recovery_threads_per_data_dir,
-        retention_check_interval_ms: millis(config.log_retention_check_interval),
-        checkpoint_interval_ms: millis(config.log_flush_offset_checkpoint_interval),
-        producer_expiration_check_interval_ms: millis(config.producer_id_expiration_check_interval),
-        initial_task_delay_ms: millis(config.log_initial_task_delay),
-        ..LogManagerConfig::default()
-    };
-    LogManager::open(Arc::clone(dir), manager_config, &known, clock.wall(), clock.now())
-        .map_err(|error| ServeError::Disk(error.to_string()))
+    LogManager::open(
+        Arc::clone(dir),
+        config.log_manager_config(),
+        &known,
+        clock.wall(),
+        clock.now(),
+    )
+    .map_err(|error| ServeError::Disk(error.to_string()))
 }
 
 /// Says what recovery did, one line a partition that was not as it had been left.

@@ -213,7 +213,9 @@ impl ToErrorCode for CreateTopicError {
 impl ToErrorCode for DeleteTopicError {
     fn to_error_code(&self) -> ResponseError {
         match self {
-            DeleteTopicError::DuplicateInRequest => ResponseError::InvalidRequest,
+            DeleteTopicError::DuplicateInRequest | DeleteTopicError::ByNameAndId { .. } => {
+                ResponseError::InvalidRequest
+            }
             DeleteTopicError::UnknownTopic => ResponseError::UnknownTopicOrPartition,
             DeleteTopicError::UnknownTopicId => ResponseError::UnknownTopicId,
         }

@@ -125,6 +125,12 @@ fn answer(topic: TopicRef, result: Result<DeletedTopic, DeleteTopicError>) -> De
             .with_name(Some(topic_name(&deleted.name)))
             .with_topic_id(Uuid::from_bytes(*deleted.topic_id.as_bytes()))
             .with_error_message(None),
-        Err(error) => failed(state(topic), error.to_error_code(), Some(error.to_string())),
+        Err(error) => {
+            let mut topic = state(topic);
+            if let DeleteTopicError::ByNameAndId { topic_id } = &error {
+                topic.topic_id = Uuid::from_bytes(*topic_id.as_bytes());
+            }
+            failed(topic, error.to_error_code(), Some(error.to_string()))
+        }
     }
 }

@@ -160,13 +160,14 @@ impl Controller {
         })
     }
 
-    /// The legacy AlterConfigs: what is not named goes back to its default. One answer a resource, in the order
-    /// in which they first occur; all changes go into one entry.
+    /// The legacy AlterConfigs: what is not named goes back to its default, so the cluster's set must name the
+    /// min ISR, which has none to go back to. One answer a resource, in the order in which they first occur;
+    /// all changes go into one entry.
     pub fn alter_configs(
         &self,
         request: &AlterConfigs<ConfigReplacement>,
     ) -> ControllerResult<Vec<AlteredResource>> {
-        self.alter_configs_with(request, replaced_configs)
+        self.alter_configs_with(request, |_, _, changes| replaced_configs(changes))
     }
 
     fn alter_configs_with<C>(
@@ -343,22 +344,11 @@ impl NewMinIsr {
     }
 }
 
-fn replaced_configs(
-    scope: ConfigScope,
-    before: &ConfigMap,
-    changes: &[ConfigReplacement],
-) -> Result<ConfigMap, AlterConfigError> {
+fn replaced_configs(changes: &[ConfigReplacement]) -> Result<ConfigMap, AlterConfigError> {
     check_names(changes.iter().map(|change| &change.name))?;
     let mut after = ConfigMap::new();
     for ConfigReplacement { name, value } in changes {
         let value = value.as_ref().ok_or_else(|| AlterConfigError::NullValue(Arc::clone(name)))?;
-        after.insert(Arc::clone(name), Arc::clone(value));
-    }
-    // A tool that sends the set it knows must not take away what every cluster has.
-    if scope == ConfigScope::Cluster
-        && !after.contains_key(MIN_INSYNC_REPLICAS)
-        && let Some((name, value)) = before.get_key_value(MIN_INSYNC_REPLICAS)
-    {
         after.insert(Arc::clone(name), Arc::clone(value));
     }
     Ok(after)
@@ -570,8 +560,11 @@ mod tests {
         assert!(rejected(alter(&mut cluster, ConfigTarget::Cluster, set("0"))));
         let delete = vec![change(MIN_INSYNC_REPLICAS, ConfigOperation::Delete, None)];
         assert!(rejected(alter(&mut cluster, ConfigTarget::Cluster, delete.clone())));
-        replace(&mut cluster, ConfigTarget::Cluster, &[("other", Some("1"))]).unwrap();
+        let without = replace(&mut cluster, ConfigTarget::Cluster, &[("other", Some("1"))]);
+        assert!(rejected(without), "a whole set without it would delete it");
         let kept = [(MIN_INSYNC_REPLICAS, "2"), ("other", "1")];
+        let whole = kept.map(|(name, value)| (name, Some(value)));
+        replace(&mut cluster, ConfigTarget::Cluster, &whole).unwrap();
         assert_eq!(shown(cluster.image().cluster_configs()), kept);
         alter(&mut cluster, topic(), set("3")).unwrap();
         assert_eq!(

@@ -140,9 +140,6 @@ impl Controller {
             let result = names
                 .check(&topic.name)
                 .and_then(|()| self.create_one(topic, topic_id, start, &placer, &mut records));
-            if result.is_ok() {
-                names.take(&topic.name);
-            }
             response.push((Arc::clone(&topic.name), result));
         }
         if request.validate_only {
@@ -252,7 +249,7 @@ struct NewNames<'a> {
     controller: &'a Controller,
     twice: BTreeSet<&'a str>,
     answered: BTreeSet<&'a str>,
-    /// Names that exist or were just taken, by their collision key.
+    /// Names that exist, by their collision key.
     collisions: BTreeMap<String, String>,
 }
 
@@ -290,9 +287,5 @@ impl<'a> NewNames<'a> {
             }
             None => Ok(()),
         }
-    }
-
-    fn take(&mut self, name: &str) {
-        self.collisions.extend(collision_key(name).map(|key| (key, name.to_owned())));
     }
 }

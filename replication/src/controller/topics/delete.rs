@@ -29,9 +29,15 @@ pub struct DeletedTopic {
 /// Why one topic is not deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteTopicError {
-    /// The request names it twice, or by name and id (INVALID_REQUEST).
+    /// The request names it twice in the same way (INVALID_REQUEST).
     #[error("the request names the topic more than once")]
     DuplicateInRequest,
+    /// The request names it by its name and by its id (INVALID_REQUEST).
+    #[error("the request names the topic by its name and by its id")]
+    ByNameAndId {
+        /// Its id; the answer goes with the name.
+        topic_id: TopicId,
+    },
     /// No such name (UNKNOWN_TOPIC_OR_PARTITION).
     #[error("there is no such topic")]
     UnknownTopic,
@@ -44,7 +50,8 @@ type Deleted = Vec<(TopicRef, Result<DeletedTopic, DeleteTopicError>)>;
 
 impl Controller {
     /// Decides each topic by itself; all that are deleted go in one entry, with their configurations. The
-    /// response has one answer a reference, in the order in which they first occur.
+    /// response has one answer a reference, in the order in which they first occur, and one for a topic that is
+    /// named in both ways.
     pub fn delete_topics(&self, topics: &[TopicRef]) -> ControllerResult<Deleted> {
         let mut mentions: BTreeMap<&TopicRef, u32> = BTreeMap::new();
         let mut topic_mentions: BTreeMap<TopicId, u32> = BTreeMap::new();
@@ -64,9 +71,12 @@ impl Controller {
         for topic in order {
             let result = match self.find(topic) {
                 _ if mentions[topic] > 1 => Err(DeleteTopicError::DuplicateInRequest),
-                Some(found) if topic_mentions[&found.topic_id] > 1 => {
-                    Err(DeleteTopicError::DuplicateInRequest)
-                }
+                Some(found) if topic_mentions[&found.topic_id] > 1 => match topic {
+                    TopicRef::Id(_) => continue, // answered with the name
+                    TopicRef::Name(_) => {
+                        Err(DeleteTopicError::ByNameAndId { topic_id: found.topic_id })
+                    }
+                },
                 Some(found) => {
                     let topic_id = found.topic_id;
                     records.push(MetadataRecord::RemoveTopic { topic_id });

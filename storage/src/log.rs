@@ -22,6 +22,7 @@ mod truncate;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 pub use append::{AppendError, LogAppendInfo, StoredBatch};
 pub(crate) use loaded::{Loaded, snapshot_path};
@@ -165,6 +166,8 @@ pub struct Log {
     /// Bytes past the recovery point, as counted in the log directory too.
     unflushed_bytes: u64,
     size_bytes: u64,
+    /// How often the log was cut, for reads that are carried out without the lock.
+    truncations: Arc<AtomicU64>,
     /// Whether anything changed since a clean stop.
     is_changed: bool,
     /// An epoch whose leader began, not yet in the epoch cache because that is not loaded.
@@ -194,6 +197,7 @@ impl Log {
             progress: FlushProgress::new(Offset::ZERO),
             unflushed_bytes: 0,
             size_bytes: 0,
+            truncations: Arc::default(),
             is_changed: false,
             pending_epoch: None,
         }
@@ -347,8 +351,10 @@ impl Log {
             return;
         }
         self.dir.add_unflushed(bytes);
+        if self.unflushed_bytes == 0 {
+            self.dir.note_dirty(self.topic_id, self.topic_partition.partition);
+        }
         self.unflushed_bytes += bytes;
-        self.dir.note_dirty(self.topic_id, self.topic_partition.partition);
     }
 
     fn sub_unflushed(&mut self, bytes: u64) {

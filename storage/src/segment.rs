@@ -48,6 +48,9 @@ struct ActiveIndexes {
     /// How many bytes of each are in its file already.
     offset_written: usize,
     time_written: usize,
+    /// Whether the files hold something else, left by an earlier life: they must be replaced even by
+    /// nothing, or loading them later would bring it back.
+    files_are_stale: bool,
 }
 
 /// What a segment's indexes and batches tell about when it was written.
@@ -320,7 +323,15 @@ impl Segment {
         place.dir.files().forget(self.key);
         self.key = place.dir.new_segment_key();
         self.file = None;
-        self.indexes = Some(Box::new(ActiveIndexes { offset, time, offset_written, time_written }));
+        let files_are_stale =
+            offset_written < offset_bytes.len() || time_written < time_bytes.len();
+        self.indexes = Some(Box::new(ActiveIndexes {
+            offset,
+            time,
+            offset_written,
+            time_written,
+            files_are_stale,
+        }));
         Ok(())
     }
 
@@ -333,7 +344,8 @@ impl Segment {
         self.size_bytes = 0;
         self.bytes_since_index_entry = 0;
         self.times = SegmentTimes { first: None, largest: None, ..times };
-        self.indexes = Some(Box::default());
+        self.indexes =
+            Some(Box::new(ActiveIndexes { files_are_stale: true, ..Default::default() }));
     }
 
     /// Goes on with a rebuild at the batch of the offset index entry `last`, the last of the first
@@ -352,6 +364,7 @@ impl Segment {
             time: TimeIndexBuilder::from_bytes(time_bytes, time_entries),
             offset_written: 0,
             time_written: 0,
+            files_are_stale: true,
         }));
         self.times = times;
         self.size_bytes = last.position;
@@ -395,10 +408,12 @@ impl Segment {
             ("timeindex", indexes.time.bytes(), &mut indexes.time_written),
         ] {
             // An empty index gets its file when the segment is sealed, so that a missing one is missed.
-            if *written < bytes.len() || last_timestamp && bytes.is_empty() {
+            let wanted = last_timestamp || indexes.files_are_stale;
+            if *written < bytes.len() || wanted && bytes.is_empty() {
                 write_rest(place, &place.file(self.base_offset, extension), bytes, written)?;
             }
         }
+        indexes.files_are_stale = false;
         Ok(())
     }
 
@@ -432,7 +447,8 @@ impl Segment {
             FileKind::Log => unreachable!("only indexes are mapped"),
         };
         let path = place.file(base_offset, extension);
-        let map = || open_even_if_deleted(place, &path)?.map();
+        // Not under the name of a deleted file: that may be an earlier segment's.
+        let map = || place.dir.fs().open(&path, OpenMode::Read)?.map();
         match place.dir.files().map(FileKey { segment: key, kind }, map) {
             Ok(map) => Ok(Some(map)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -51,7 +51,7 @@ impl Log {
         upper_bound: Offset,
         now: Timestamp,
     ) -> Result<TimestampLookup, LogError> {
-        let shared = Shared { dir: self.dir.clone(), path: self.path.clone() };
+        let shared = Shared::of(self);
         let log_start = self.log_start;
         let loaded = self.load(now)?;
         if let Some(active) = loaded.segments.last_mut() {

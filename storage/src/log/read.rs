@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -114,9 +115,31 @@ pub struct ReadPlan {
 pub(super) struct Shared {
     pub(super) dir: Arc<LogDir>,
     pub(super) path: Arc<Path>,
+    /// The log's count of truncations, and what it was when the plan was made. A truncated log may have
+    /// other segments under the same names.
+    truncations: Arc<AtomicU64>,
+    planned_at: u64,
 }
 
 impl Shared {
+    pub(super) fn of(log: &Log) -> Shared {
+        Shared {
+            dir: log.dir.clone(),
+            path: log.path.clone(),
+            truncations: log.truncations.clone(),
+            planned_at: log.truncations.load(Ordering::Acquire),
+        }
+    }
+
+    /// # Errors
+    /// If the log was truncated since the plan was made.
+    fn check_current(&self) -> Result<(), ReadError> {
+        match self.truncations.load(Ordering::Acquire) == self.planned_at {
+            true => Ok(()),
+            false => Err(ReadError::Superseded),
+        }
+    }
+
     pub(super) fn place(&self) -> Place<'_> {
         Place { dir: &self.dir, path: &self.path }
     }
@@ -142,7 +165,7 @@ impl Log {
             });
         }
         self.dir.check_online()?;
-        let shared = Shared { dir: self.dir.clone(), path: self.path.clone() };
+        let shared = Shared::of(self);
         let mut segments = Vec::new();
         if from < upper_bound && from < self.log_end {
             let loaded = self.load(now)?;
@@ -217,7 +240,14 @@ impl PlannedSegment {
         let key = FileKey { segment: self.key, kind: FileKind::Log };
         let open = || open_even_if_deleted(shared.place(), &path);
         match shared.dir.files().file(key, open) {
-            Ok((file, _)) => Ok(file),
+            Ok((file, _)) => {
+                // The count moves before names do, so this is the segment that was planned.
+                if let Err(superseded) = shared.check_current() {
+                    shared.dir.files().forget(self.key);
+                    return Err(superseded);
+                }
+                Ok(file)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(ReadError::Superseded)
             }
@@ -263,11 +293,7 @@ impl PlannedSegment {
                 Scanned::Batch(..) => {}
                 Scanned::End => return Ok(None),
                 Scanned::Bad(position, source) => {
-                    // A file that is shorter than it was is one that was cut meanwhile.
-                    let size = shared.dir.judge("read", &path(), file.size_bytes())?;
-                    if size < self.size_bytes() {
-                        return Err(ReadError::Superseded);
-                    }
+                    shared.check_current()?;
                     return Err(ReadError::Corrupt { path: path(), position, source });
                 }
             }
@@ -313,6 +339,7 @@ impl ReadPlan {
                 return Ok(FetchedRecords::default());
             }
             let size_bytes = whole.min(allowed);
+            self.shared.check_current()?;
             let slice = FileSlice { file, position: start, size_bytes };
             return Ok(FetchedRecords { slices: vec![RecordSlice::File(slice)], size_bytes });
         }

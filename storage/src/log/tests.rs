@@ -531,3 +531,31 @@ impl SimulatedFs {
         self.read_dir(Path::new(path)).unwrap().into_iter().map(|entry| entry.name).collect()
     }
 }
+
+#[test]
+fn an_idle_log_is_small() {
+    // Of an idle partition: this, its name twice, and a segment. The next issue wants 4 KiB in all.
+    assert!(size_of::<Log>() + size_of::<Loaded>() <= 1024);
+}
+
+#[test]
+fn a_read_planned_before_a_truncation_never_sees_what_came_after() {
+    for close_files in [false, true] {
+        let fs = SimulatedFs::new();
+        let dir = open_dir(&fs);
+        let mut log = new_log(&dir, small_segments());
+        for tag in 0..5 {
+            append(&mut log, batch(tag, 60, 0));
+        }
+        if close_files {
+            log.release_memory().unwrap();
+            dir.close_idle_files();
+            dir.close_idle_files();
+        }
+        let plan = log.read_plan(offset(0), offset(5), NOW).unwrap();
+        log.truncate_fully_and_start_at(offset(0), NOW).unwrap();
+        append(&mut log, batch(9, 200, 0));
+        assert!(matches!(plan.execute(1000, true), Err(ReadError::Superseded)));
+        assert_eq!(tags(&mut log), [9]);
+    }
+}

@@ -1,5 +1,7 @@
 //! Cutting the end off a log: a follower whose leader wrote something else there.
 
+use std::sync::atomic::Ordering;
+
 use super::{Log, LogError};
 use crate::log_dir::DiskError;
 use crate::offset::Offset;
@@ -27,6 +29,7 @@ impl Log {
         }
         self.dir.check_online()?;
         self.is_changed = true;
+        self.truncations.fetch_add(1, Ordering::AcqRel);
         self.load(now)?;
         self.dir.lower_recovery_point(&self.topic_partition, offset)?;
         fail::fail_point!("log-truncate-after-lowering");
@@ -113,6 +116,7 @@ impl Log {
     ) -> Result<(), LogError> {
         self.dir.check_online()?;
         self.is_changed = true;
+        self.truncations.fetch_add(1, Ordering::AcqRel);
         self.load(now)?;
         // In the middle of it there may be no segment at all.
         self.dir.lower_recovery_point(&self.topic_partition, Offset::ZERO)?;

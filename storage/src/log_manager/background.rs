@@ -72,6 +72,11 @@ impl Schedule {
         }
     }
 
+    /// What recovery kept is synced soon.
+    pub(super) fn flush_soon(&mut self, id: LogId, at: Instant) {
+        self.dirty.insert(id, Some(at));
+    }
+
     pub(super) fn next_due(&self) -> Instant {
         let timers = [self.retention, self.checkpoint, self.expire_producers, self.close_idle];
         let flushes = self.dirty.values().flatten().copied();

@@ -120,10 +120,13 @@ impl LogManager {
                 }
             }
         }
+        let mut schedule = Schedule::new(&config, at);
         for (id, log) in recover_all(&dir, &config, &to_recover, now, &mut report)? {
+            if log.unflushed_bytes() > 0 {
+                schedule.flush_soon(id, at);
+            }
             logs.insert(id, Arc::new(Mutex::new(log)));
         }
-        let schedule = Schedule::new(&config, at);
         let manager = LogManager { dir, config, state: Mutex::new(State { logs, schedule }) };
         Ok((manager, report))
     }

@@ -38,6 +38,7 @@ pub(super) fn open_clean(
         segments.push(segment);
     }
     if let Some(last) = segments.last_mut() {
+        read_first(place, last)?;
         check_end(place, last, log_end)?;
         last.activate(place)?;
     }
@@ -113,10 +114,17 @@ fn trusted(
         return Ok(segment);
     };
     let mut segment = Segment::existing(place, base_offset, next_offset, size_bytes, file.times());
-    let first = first_header(place, &mut segment)?;
-    refuse_old_format(place, &mut segment, first.as_ref().err().copied())?;
-    segment.set_times(first.ok().flatten().and_then(|first| first.max_timestamp()), largest);
+    segment.set_times(None, largest);
     Ok(segment)
+}
+
+/// The first batch of a segment: its format, and its timestamp, which a roll by age starts from.
+fn read_first(place: Place<'_>, segment: &mut Segment) -> Result<(), LoadError> {
+    let first = first_header(place, segment)?;
+    refuse_old_format(place, segment, first.as_ref().err().copied())?;
+    let largest = segment.times().largest;
+    segment.set_times(first.ok().flatten().and_then(|first| first.max_timestamp()), largest);
+    Ok(())
 }
 
 fn size_of(place: Place<'_>, base_offset: Offset, file: &LogFile) -> Result<u32, LoadError> {
@@ -143,11 +151,35 @@ fn read_tails(
     if !files.has(base_offset, "index") || !files.has(base_offset, "timeindex") {
         return Ok(None);
     }
-    let offsets = read_index(place, base_offset, "index")?.unwrap_or_default();
-    let times = read_index(place, base_offset, "timeindex")?.unwrap_or_default();
+    let offset_size = offset_index::ENTRY_SIZE_BYTES;
+    let time_size = time_index::ENTRY_SIZE_BYTES;
+    let offsets = read_ends(place, &place.file(base_offset, "index"), offset_size)?;
+    let times = read_ends(place, &place.file(base_offset, "timeindex"), time_size)?;
     let sound = offset_index::sanity_check(base_offset, &offsets, next_offset, size_bytes).is_ok()
         && time_index::sanity_check(base_offset, &times, next_offset).is_ok();
     Ok(sound.then(|| TimeIndex::new(base_offset, &times).last()))
+}
+
+/// First and last entry of an index file, and what is over at its end: all that a check looks at, however
+/// large the file.
+fn read_ends(
+    place: Place<'_>,
+    path: &std::path::Path,
+    entry_size: usize,
+) -> Result<Vec<u8>, DiskError> {
+    let read = || {
+        let file = place.dir.fs().open(path, crate::fs::OpenMode::Read)?;
+        let size = file.size_bytes()?;
+        let tail_size = entry_size as u64 + size % entry_size as u64;
+        let tail_at = size.saturating_sub(tail_size);
+        let mut ends = vec![0; entry_size.min(usize::try_from(tail_at).unwrap_or(entry_size))];
+        file.read_exact_at(&mut ends, 0)?;
+        let mut tail = vec![0; usize::try_from(size - tail_at).expect("two entries at most")];
+        file.read_exact_at(&mut tail, tail_at)?;
+        ends.extend_from_slice(&tail);
+        Ok(ends)
+    };
+    place.dir.judge("read", path, read())
 }
 
 type FirstHeader = Result<Option<BatchHeader>, BatchError>;
@@ -218,7 +250,9 @@ pub(super) fn recover(
         if let Some(next) = next
             && next <= recovery_point
         {
-            segments.push(trusted(place, files, base_offset, next, file, config, report)?);
+            let mut segment = trusted(place, files, base_offset, next, file, config, report)?;
+            read_first(place, &mut segment)?;
+            segments.push(segment);
             continue;
         }
         // Segments begin where the one before ends: otherwise that one's tail was lost, though this one was

@@ -38,12 +38,10 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
         FIRST_WITH_REPLICA_STATE.. => asked.replica_state.replica_id.0,
         _ => asked.replica_id.0,
     };
-    let limits = FetchLimits {
-        max_bytes: usize::try_from(asked.max_bytes)
-            .unwrap_or(0)
-            .min(broker.config().fetch_max_bytes),
-        min_bytes: usize::try_from(asked.min_bytes).unwrap_or(0),
-    };
+    let bytes = |asked: i32| usize::try_from(asked).unwrap_or(0);
+    let max_bytes = bytes(asked.max_bytes).min(broker.config().fetch_max_bytes);
+    // Nobody can wait for more than may be answered.
+    let limits = FetchLimits { max_bytes, min_bytes: bytes(asked.min_bytes).min(max_bytes) };
     let max_wait = Duration::from_millis(u64::try_from(asked.max_wait_ms).unwrap_or(0));
     let context = match open_session(broker, version, asked) {
         Ok(context) => context,

@@ -77,7 +77,7 @@ pub async fn serve(
                     Some(response) => if let Err(error) = write(&mut stream, response).await {
                         break Err(Ended::Io(error));
                     },
-                    None => break Err(Ended::Refused),
+                    None => break Err(Ended::Unanswerable),
                 }
             }
             frame = next_frame(&mut stream, &mut reader, &limits, nothing_waits), if may_read => {
@@ -114,7 +114,7 @@ pub async fn serve(
                     Err(refused) => {
                         // What was accepted before it is still answered.
                         let _ = drain(&mut stream, &mut waiting, stop_draining.clone()).await;
-                        break Err(Ended::Protocol(refused.to_string()));
+                        break Err(Ended::Refused(refused.to_string()));
                     }
                 }
             }
@@ -129,9 +129,10 @@ pub async fn serve(
 /// Why a connection was ended by us.
 enum Ended {
     Io(io::Error),
-    Protocol(String),
-    /// A handler chose to close: an acks=0 produce that failed.
-    Refused,
+    /// The peer sent what has no error answer.
+    Refused(String),
+    /// An answer could not be encoded; that was said already.
+    Unanswerable,
     Idle,
     Shutdown,
 }
@@ -140,12 +141,12 @@ impl Ended {
     fn log(&self, context: &ConnectionContext) {
         let (peer, listener) = (context.peer, &*context.listener);
         match self {
-            Ended::Protocol(why) => {
-                tracing::warn!(%peer, listener, %why, "closed a connection that sent what Kafka's protocol has no answer to");
+            Ended::Refused(why) => {
+                tracing::warn!(%peer, listener, %why, "closed a connection");
             }
             Ended::Io(error) => tracing::debug!(%peer, listener, %error, "connection failed"),
-            Ended::Refused => {
-                tracing::debug!(%peer, listener, "closed after a failed acks=0 produce")
+            Ended::Unanswerable => {
+                tracing::warn!(%peer, listener, "closed a connection whose answer cannot be encoded");
             }
             Ended::Idle => tracing::debug!(%peer, listener, "closed an idle connection"),
             Ended::Shutdown => tracing::debug!(%peer, listener, "closed for shutdown"),
@@ -175,7 +176,7 @@ async fn drain(
             answer = next.reply.as_mut() => answer,
             () = stopped(&mut shutdown) => return Err(Ended::Shutdown),
         };
-        let response = answer.ok_or(Ended::Refused)?;
+        let response = answer.ok_or(Ended::Unanswerable)?;
         write(stream, response).await.map_err(Ended::Io)?;
     }
     Ok(())
@@ -195,7 +196,7 @@ async fn next_frame(
         }
         reader.read(stream, limits.request_max_bytes).await.map_err(|error| match error {
             super::frame::FrameReadError::Io(error) => Ended::Io(error),
-            other => Ended::Protocol(other.to_string()),
+            other => Ended::Refused(other.to_string()),
         })
     };
     match limits.max_idle {

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Log, LogError};
+use crate::flush::FlushScope;
 use crate::log_dir::DiskError;
 use crate::offset::Offset;
 use crate::producer_state::ProducerStateManager;
@@ -149,12 +150,14 @@ impl Log {
         self.log_start = offset;
         self.high_watermark = offset;
         self.after_truncation(offset);
-        // Nothing is left that could be lost below it.
-        self.progress.handle_flushed(
-            crate::flush::FlushScope::Everything,
-            offset,
-            self.progress.truncations(),
-        );
+        let created = self.loaded().is_some_and(|loaded| loaded.is_created);
+        if created {
+            // Its directory may be new: where the log goes on must survive a power cut too.
+            self.flush()?;
+        } else {
+            let truncations = self.progress.truncations();
+            self.progress.handle_flushed(FlushScope::Everything, offset, truncations);
+        }
         Ok(())
     }
 }

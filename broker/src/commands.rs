@@ -5,6 +5,7 @@
 
 mod cluster;
 mod consume;
+mod log_dump;
 mod output;
 mod produce;
 mod topic;
@@ -30,6 +31,9 @@ pub enum ClientCommand {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Look into the files of a partition
+    #[command(subcommand)]
+    Log(log_dump::LogCommand),
     /// Wait until something holds, for scripts
     #[command(subcommand)]
     Wait(wait::WaitCommand),
@@ -46,6 +50,7 @@ impl ClientCommand {
             ClientCommand::Produce(args) => args.run().await,
             ClientCommand::Consume(args) => args.run().await,
             ClientCommand::Cluster(command) => command.run().await,
+            ClientCommand::Log(command) => command.run(),
             ClientCommand::Wait(command) => command.run().await,
         }
     }

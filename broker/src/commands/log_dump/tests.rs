@@ -55,7 +55,7 @@ impl Partition {
     }
 
     fn verify(&self, extension: &str) -> (u64, String) {
-        run(&self.path(extension), |file, out| verify::verify(file, out))
+        run(&self.path(extension), verify::verify)
     }
 
     fn dump_log(&self, with_records: bool) -> (u64, String) {

@@ -157,20 +157,23 @@ static void delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
         snprintf(delivery->failure, sizeof delivery->failure, "%s", rd_kafka_err2str(message->err));
 }
 
-static void produce(const char *topic, const char *codec, int idempotent, int batch_records, int count, const char *path) {
-    char most[16], linger[16];
+static void produce(const char *topic, const char *codec, int idempotent, int batch_records, const char *path) {
+    char most[16];
     snprintf(most, sizeof most, "%d", batch_records ? batch_records : 1000000);
-    snprintf(linger, sizeof linger, "%d", batch_records ? 5 : count < 10000 ? 50 : 3000);
     const char *const pairs[] = {
         "compression.codec", codec, "enable.idempotence", idempotent ? "true" : "false", "acks", "all",
         "batch.num.messages", most, "batch.size", "16777216", "message.max.bytes", "16777216",
-        "linger.ms", linger, "message.timeout.ms", "30000", NULL,
+        "linger.ms", batch_records ? "5" : "60000" /* flush ends it */, "message.timeout.ms", "120000", NULL,
     };
     struct delivery delivery = {0};
     rd_kafka_conf_t *conf = configure(pairs);
     rd_kafka_conf_set_opaque(conf, &delivery);
     rd_kafka_conf_set_dr_msg_cb(conf, delivered);
     rd_kafka_t *rk = client_new(RD_KAFKA_PRODUCER, conf);
+    /* Records produced before the library knows the topic are queued apart and moved over in pieces. */
+    rd_kafka_topic_t *known = rd_kafka_topic_new(rk, topic, NULL);
+    const rd_kafka_metadata_t *metadata;
+    if (!rd_kafka_metadata(rk, 0, known, &metadata, 30000)) rd_kafka_metadata_destroy(metadata);
     struct bytes file = read_file(path);
     while (file.position < file.end) {
         int32_t partition = (int32_t)take_int(&file, 4);
@@ -201,14 +204,13 @@ static void produce(const char *topic, const char *codec, int idempotent, int ba
         if (error && !delivery.failure[0]) snprintf(delivery.failure, sizeof delivery.failure, "%s", rd_kafka_err2str(error));
         if (error && headers) rd_kafka_headers_destroy(headers);
     }
-    /* Not rd_kafka_flush(): that ends the lingering, and one batch would become several. */
-    int64_t deadline = now_ms() + 60000;
-    while (rd_kafka_outq_len(rk) && now_ms() < deadline) rd_kafka_poll(rk, 100);
+    rd_kafka_flush(rk, 60000);
     if (delivery.failure[0])
         printf("error\t%s\t%s\n", topic, delivery.failure);
     else
         printf("ok\t%s\t%ld\n", topic, delivery.acknowledged);
     fflush(stdout);
+    rd_kafka_topic_destroy(known);
     rd_kafka_destroy(rk);
     free(file.data);
 }
@@ -381,7 +383,7 @@ int main(int argc, char **argv) {
         char line[4096], *column[MAX_COLUMNS];
         while (fgets(line, sizeof line, job)) {
             if (columns_of(line, column) < 6) die("produce: six columns");
-            produce(column[0], column[1], column[2][0] == '1', atoi(column[3]), atoi(column[4]), column[5]);
+            produce(column[0], column[1], column[2][0] == '1', atoi(column[3]), column[5]);
         }
     } else if (!strcmp(argv[1], "consume")) {
         consume(job);

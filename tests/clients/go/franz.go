@@ -52,12 +52,10 @@ func (franz) produce(bootstrap string, p production) (int, error) {
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}[p.codec]
-	batchBytes, linger := int32(16<<20), 100*time.Millisecond
+	batchBytes, linger := int32(16<<20), time.Minute // Flush ends it
 	if p.batchRecords > 0 {
 		// The library counts bytes, not records: this makes many batches.
 		batchBytes, linger = 4096, 0
-	} else if len(p.records) > 10_000 {
-		linger = 3 * time.Second
 	}
 	options := []kgo.Opt{
 		kgo.SeedBrokers(bootstrap), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
@@ -92,6 +90,9 @@ func (franz) produce(bootstrap string, p production) (int, error) {
 				acknowledged++
 			}
 		})
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		return acknowledged, err
 	}
 	sent.Wait()
 	return acknowledged, failure

@@ -117,17 +117,17 @@ public final class Client {
     private static int produce(String[] line) throws Exception {
         boolean idempotent = line[2].equals("1");
         boolean small = Integer.parseInt(line[3]) > 0;
-        int count = Integer.parseInt(line[4]);
         Properties settings = settings(
             "compression.type", line[1],
             "enable.idempotence", idempotent,
             "acks", "all",
             // The library counts a batch's bytes, not its records.
             "batch.size", small ? 4096 : 16 << 20,
-            "linger.ms", small ? 0 : count < 10_000 ? 50 : 5000,
+            // flush() ends it.
+            "linger.ms", small ? 0 : 60_000,
             "buffer.memory", 256 << 20,
             "max.request.size", 16 << 20,
-            "delivery.timeout.ms", 40_000);
+            "delivery.timeout.ms", 120_000);
         List<Future<RecordMetadata>> sent = new ArrayList<>();
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
                 DataInputStream in = new DataInputStream(new BufferedInputStream(new FileInputStream(line[5])))) {

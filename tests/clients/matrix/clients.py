@@ -19,7 +19,6 @@ class Client:
     lacks: dict = field(default_factory=dict)  # create | read | by-time -> reason
     stamps: bool = True  # False: it cannot choose a record's timestamp
     past_end: str = "-1"  # what it answers for a time after the last record: -1, or "end" for the log end
-    one_batch: bool = True  # False: it splits 100 k records as it likes
 
 
 CLIENTS = (
@@ -64,7 +63,6 @@ CLIENTS = (
         },
         lacks={"read": "cannot read without a group"},
         past_end="end",
-        one_batch=False,
     ),
     Client(
         "confluent-js", "node", "@confluentinc/kafka-javascript 1.10.1", ("node", "{build}/node/confluent.js"),

@@ -29,6 +29,7 @@ class Matrix:
         self.digests = {}
         # (writer, case) -> per partition the list of (offset, record) in the log, and whether times are known
         self.stored = {}
+        self.largest_batch = 0
 
     # --- running a client -------------------------------------------------------------------------------
 
@@ -68,9 +69,18 @@ class Matrix:
         self.say(f"  {client.name} {command}: {time.monotonic() - started:.1f} s {complaint}")
         return answers, complaint
 
-    def each_client(self, work) -> None:
+    def each_client(self, name: str, work) -> None:
+        """Runs one phase for each client; a broker that drops the referee fails that client's cell, not the run."""
+
+        def guarded(client) -> None:
+            try:
+                work(client)
+            except (OSError, ValueError) as error:
+                column = name if name in self.by_case.columns else "create"
+                self.by_case.put(client.name, column, Cell("FAIL", f"referee, while {name}: {type(error).__name__}: {error}"))
+
         with ThreadPoolExecutor(self.workers) as pool:
-            for future in [pool.submit(work, client) for client in self.clients]:
+            for future in [pool.submit(guarded, client) for client in self.clients]:
                 future.result()
 
     def topic(self, client, case) -> str:
@@ -99,7 +109,7 @@ class Matrix:
                     wrong.append(f"{name}: {' '.join(columns)}")
                 elif counts.get(name) != partitions:
                     wrong.append(f"{name}: said ok, yet the broker has {counts.get(name)} partitions, expected {partitions}")
-                elif (found := referee.topic_config(name, list(config))) != config:
+                elif (found := _config_of(self.bootstrap, name, config)) != config:
                     wrong.append(f"{name}: config is {found}, expected {config}")
             self.by_case.put(client.name, "create", Cell("FAIL", "; ".join(wrong)) if wrong else Cell("pass"))
             self._create_missing(referee, [topic for topic in topics if counts.get(topic[0], 0) <= 0])
@@ -189,9 +199,10 @@ class Matrix:
             stored[partition] = expected
             largest = max(batch.record_count for batch in batches)
             if case.name == "100k":
+                # How a client cuts its batches may depend on the machine's load; that a whole one is among them is
+                # asked of all clients together, in `run`.
                 notes.append(f"{len(batches)} batch(es), the largest of {largest} records")
-                if client.one_batch and largest != len(expected):
-                    return Cell("FAIL", f"one batch of {len(expected)} records was asked for, the largest has {largest}")
+                self.largest_batch = max(self.largest_batch, largest)
         self.stored[client.name, case.name] = (stored, known)
         return Cell("pass", "; ".join(notes))
 
@@ -311,12 +322,24 @@ class Matrix:
         for name, phase in (("create", self.create), ("produce", self.produce), ("by-time", self.ask_times), ("read", self.read)):
             started = time.monotonic()
             self.say(f"{name}:")
-            self.each_client(phase)
+            self.each_client(name, phase)
             self.times[name] = round(time.monotonic() - started, 1)
+        if "100k" in self.data and self.largest_batch < cases.MANY:
+            for client in self.clients:
+                self.by_case.put(client.name, "100k", Cell("FAIL", f"no client's stored batch has {cases.MANY} records, the largest {self.largest_batch}"))
         for table in (self.by_case, self.by_reader):
             order = {client.name: index for index, client in enumerate(self.clients)}
             table.rows = dict(sorted(table.rows.items(), key=lambda row: order[row[0]]))
         return [self.by_case, self.by_reader]
+
+
+def _config_of(bootstrap: str, topic: str, config: dict):
+    """A topic's values for the keys of `config`, or what went wrong; on a connection of its own."""
+    try:
+        with wire.Connection(bootstrap) as referee:
+            return referee.topic_config(topic, list(config))
+    except (OSError, ValueError) as error:
+        return str(error)
 
 
 def _sequence_gap(batches: list) -> str:

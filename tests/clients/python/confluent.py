@@ -1,7 +1,6 @@
 """confluent-kafka: the newest librdkafka, from the wheel."""
 
 import sys
-import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -30,8 +29,8 @@ def produce(bootstrap, topic, codec, idempotent, batch_records, records):
             "batch.num.messages": batch_records or 1_000_000,
             "batch.size": 16 << 20,
             "message.max.bytes": 16 << 20,
-            "linger.ms": 5 if batch_records else 50 if len(records) < 10_000 else 3000,
-            "message.timeout.ms": 30_000,
+            "linger.ms": 5 if batch_records else 60_000,  # flush() ends it
+            "message.timeout.ms": 120_000,
         }
     )
     failures, acknowledged = [], 0
@@ -43,14 +42,13 @@ def produce(bootstrap, topic, codec, idempotent, batch_records, records):
         else:
             acknowledged += 1
 
+    # Records produced before the library knows the topic are queued apart and moved over in pieces.
+    producer.list_topics(topic, 30)
     for partition, timestamp, key, value, headers in records:
         producer.produce(
             topic, value, key, partition, on_delivery=delivered, timestamp=timestamp, headers=headers or None
         )
-    # Not flush(): that ends the lingering, and one batch would become several.
-    deadline = time.monotonic() + 60
-    while len(producer) and time.monotonic() < deadline:
-        producer.poll(0.1)
+    producer.flush(60)
     if failures:
         raise KafkaException(failures[0])
     return acknowledged

@@ -25,7 +25,7 @@ def produce(bootstrap, topic, codec, idempotent, batch_records, records):
         acks="all",
         batch_size=16 << 20 if not batch_records else 4096,
         max_request_size=16 << 20,
-        linger_ms=0 if batch_records else 2000,
+        linger_ms=0 if batch_records else 60_000,  # flush() ends it
     )
     try:
         sent = [

@@ -207,6 +207,11 @@ impl<'a> Decompressor<'a> {
                 if data.first_chunk() != Some(&LZ4_FRAME_MAGIC) {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "no lz4 frame"));
                 }
+                // The decoder takes the end of the data for the end of the frame; Java consumers do not.
+                if lz4_end_mark(data).is_none() {
+                    let error = "lz4 frame without its end mark";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+                }
                 Reader::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(data)))
             }
             Compression::Zstd => Reader::Zstd(ZstdReader::new(data)?),
@@ -226,6 +231,25 @@ impl<'a> Decompressor<'a> {
 
 /// Little-endian, first in an LZ4 frame.
 const LZ4_FRAME_MAGIC: [u8; 4] = 0x184D_2204u32.to_le_bytes();
+
+/// Where the end mark of an LZ4 frame stands, found from block size to block size.
+fn lz4_end_mark(frame: &[u8]) -> Option<usize> {
+    const BLOCK_CHECKSUMS: u8 = 1 << 4;
+    const CONTENT_SIZE: u8 = 1 << 3;
+    const DICTIONARY_ID: u8 = 1;
+    const STORED: u32 = 1 << 31;
+    let flags = *frame.get(LZ4_FRAME_MAGIC.len())?;
+    let size_if = |flag: u8, size: usize| if flags & flag != 0 { size } else { 0 };
+    // Magic, flags, block size, what the flags announce, header checksum.
+    let mut position = 4 + 2 + size_if(CONTENT_SIZE, 8) + size_if(DICTIONARY_ID, 4) + 1;
+    loop {
+        let word = frame.get(position..)?.first_chunk()?;
+        match u32::from_le_bytes(*word) & !STORED {
+            0 => return Some(position),
+            size => position += 4 + size as usize + size_if(BLOCK_CHECKSUMS, 4),
+        }
+    }
+}
 
 impl BufRead for Decompressor<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
@@ -307,6 +331,20 @@ mod tests {
         assert_eq!(framed[..6], [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40], "v1, independent, 64 KiB");
         let legacy = [0x02, 0x21, 0x4c, 0x18, 0, 0, 0, 0];
         assert!(decompress(Compression::Lz4, &legacy, LIMIT).is_err());
+    }
+
+    #[test]
+    fn an_lz4_frame_cut_anywhere_is_refused() {
+        for data in [&b""[..], b"lz4", &[0; 5000]] {
+            let frame = compress(Compression::Lz4, None, data).unwrap();
+            assert_eq!(decompress(Compression::Lz4, &frame, LIMIT).unwrap(), data);
+            for cut in 0..frame.len() {
+                assert!(
+                    decompress(Compression::Lz4, &frame[..cut], LIMIT).is_err(),
+                    "cut at {cut}"
+                );
+            }
+        }
     }
 
     #[test]

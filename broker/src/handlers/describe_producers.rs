@@ -3,6 +3,7 @@
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::error_code::ToErrorCode;
 use crate::broker::Broker;
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
@@ -25,6 +26,11 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
                     let response = PartitionResponse::default()
                         .with_partition_index(index)
                         .with_error_message(None);
+                    if let Err(error) = replication::controller::check_topic_name(&topic.name) {
+                        return response
+                            .with_error_code(ResponseError::InvalidTopicException.code())
+                            .with_error_message(Some(StrBytes::from_string(error.to_string())));
+                    }
                     let producers = broker
                         .leader_of(&topic.name, index)
                         .and_then(|partition| partition.active_producers(broker.clock().wall()));

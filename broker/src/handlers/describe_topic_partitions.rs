@@ -1,5 +1,6 @@
 //! DescribeTopicPartitions, v0 (KIP-966): topics in the order of their names, page by page. An empty list asks for
-//! all. A page ends at the limit, and the cursor names the first partition of the next one.
+//! all. A page ends at the limit, and the cursor names the first partition of the next one. A cursor that is not among
+//! the topics asked for, or before their first partition, is INVALID_REQUEST for each of them.
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::authorized_operations;
@@ -29,12 +30,15 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     };
     let mut first_partition = 0;
     if let Some(cursor) = &asked.cursor {
-        if cursor.partition_index < 0 {
-            return Err(Refused::Undecodable {
-                api_key: request.api_key,
-                api_version: request.api_version,
-                reason: "DescribeTopicPartitions cursor partition must be valid".into(),
+        let is_among_asked = wants_all || names.contains(cursor.topic_name.as_str());
+        if cursor.partition_index < 0 || !is_among_asked {
+            let topics = names.iter().map(|name| {
+                DescribeTopicPartitionsResponseTopic::default()
+                    .with_error_code(ResponseError::InvalidRequest.code())
+                    .with_name(Some(TopicName(StrBytes::from_string(name.clone()))))
             });
+            let topics = topics.collect();
+            return request.reply(&DescribeTopicPartitionsResponse::default().with_topics(topics));
         }
         names.retain(|name| name.as_str() >= cursor.topic_name.as_str());
         if names.first().is_some_and(|first| **first == **cursor.topic_name) {
@@ -97,6 +101,7 @@ fn unknown(name: &str) -> DescribeTopicPartitionsResponseTopic {
         .with_error_code(error.code())
         .with_name(Some(TopicName(StrBytes::from_string(name.to_string()))))
         .with_is_internal(crate::broker::is_internal_topic(name))
+        .with_topic_authorized_operations(authorized_operations::TOPIC)
 }
 
 fn partition(

@@ -39,7 +39,7 @@ pub(crate) fn handle(_: &Arc<Broker>, mut request: Request) -> Result<Reply, Ref
         .collect();
     request.reply(
         &DescribeUserScramCredentialsResponse::default()
-            .with_error_message(None)
+            .with_error_message(Some(StrBytes::default()))
             .with_results(results),
     )
 }

@@ -17,7 +17,10 @@ use crate::replica_manager::PartitionKey;
 use crate::replica_manager::read::{
     FetchIsolation, FetchLimits, PartitionRead, ReadError, ReadRequest,
 };
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +35,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     let asked: FetchRequest = request.decode()?;
     let version = request.api_version;
     let Some(isolation) = FetchIsolation::from_wire(asked.isolation_level) else {
-        return top_level(&request, ResponseError::UnknownServerError);
+        return unknown_isolation(&request, asked);
     };
     let replica_id = match version {
         FIRST_WITH_REPLICA_STATE.. => asked.replica_state.replica_id.0,
@@ -42,6 +45,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     let max_bytes = bytes(asked.max_bytes).min(broker.config().fetch_max_bytes);
     // Nobody can wait for more than may be answered.
     let limits = FetchLimits { max_bytes, min_bytes: bytes(asked.min_bytes).min(max_bytes) };
+    let is_limit_negative = asked.max_bytes < 0;
     let max_wait = Duration::from_millis(u64::try_from(asked.max_wait_ms).unwrap_or(0));
     let context = match open_session(broker, version, asked) {
         Ok(context) => context,
@@ -49,7 +53,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     };
     let fetch = Fetch {
         broker: Arc::clone(broker),
-        requests: resolve(broker, &context, replica_id),
+        requests: resolve(broker, &context, replica_id, is_limit_negative),
         request,
         context,
         isolation,
@@ -66,6 +70,33 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
 /// An error for the whole request, without partitions.
 fn top_level(request: &Request, error: ResponseError) -> Result<Reply, Refused> {
     let response = FetchResponse::default();
+    request.reply(&if request.api_version >= FIRST_WITH_SESSIONS {
+        response.with_error_code(error.code())
+    } else {
+        response
+    })
+}
+
+/// What Kafka answers an isolation level that does not exist: UNKNOWN_SERVER_ERROR, up to v12 for each partition too.
+fn unknown_isolation(request: &Request, asked: FetchRequest) -> Result<Reply, Refused> {
+    let error = ResponseError::UnknownServerError;
+    if request.api_version >= FIRST_WITH_TOPIC_IDS {
+        return top_level(request, error);
+    }
+    let refused = |partition: FetchPartition| {
+        PartitionData::default()
+            .with_partition_index(partition.partition)
+            .with_error_code(error.code())
+            .with_high_watermark(-1)
+            .with_aborted_transactions(Some(Vec::new()))
+            .with_records(Some(Bytes::new()))
+    };
+    let topics = asked.topics.into_iter().map(|topic| {
+        FetchableTopicResponse::default()
+            .with_topic(topic.topic)
+            .with_partitions(topic.partitions.into_iter().map(refused).collect())
+    });
+    let response = FetchResponse::default().with_responses(topics.collect());
     request.reply(&if request.api_version >= FIRST_WITH_SESSIONS {
         response.with_error_code(error.code())
     } else {
@@ -111,7 +142,12 @@ fn open_session(
 }
 
 /// Finds each partition's topic id, once: a fetch that waits keeps reading the same topics.
-fn resolve(broker: &Broker, context: &FetchContext, replica_id: i32) -> Vec<ReadRequest> {
+fn resolve(
+    broker: &Broker,
+    context: &FetchContext,
+    replica_id: i32,
+    is_limit_negative: bool,
+) -> Vec<ReadRequest> {
     let image = broker.image();
     context
         .partitions
@@ -130,6 +166,9 @@ fn resolve(broker: &Broker, context: &FetchContext, replica_id: i32) -> Vec<Read
                     .partition(key.partition)
                     .map(|_| PartitionKey { topic_id: topic.topic_id, partition: key.partition })
                     .ok_or(ReadError::UnknownTopicOrPartition)
+            });
+            let partition = partition.and_then(|key| {
+                if is_limit_negative { Err(ReadError::NegativeLimit) } else { Ok(key) }
             });
             ReadRequest { partition, position: *position, replica_id }
         })

@@ -20,37 +20,38 @@ const FIRST_WITH_LEADER_EPOCH: i16 = 4;
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: ListOffsetsRequest = request.decode()?;
     let version = request.api_version;
-    // A partition named twice is an invalid request for each of its entries.
+    // A partition named twice is an invalid request, answered once.
     let mut times: BTreeMap<(&TopicName, i32), usize> = BTreeMap::new();
     for topic in &asked.topics {
         for partition in &topic.partitions {
             *times.entry((&topic.name, partition.partition_index)).or_default() += 1;
         }
     }
-    let isolation =
-        FetchIsolation::from_wire(asked.isolation_level).unwrap_or(FetchIsolation::HighWatermark);
-    let topics = asked
-        .topics
-        .iter()
-        .map(|topic| {
-            let partitions = topic
-                .partitions
-                .iter()
-                .map(|partition| {
-                    let index = partition.partition_index;
-                    let result = if times[&(&topic.name, index)] > 1 {
-                        Err(ResponseError::InvalidRequest)
-                    } else {
-                        list(broker, version, isolation, &topic.name, partition)
-                    };
-                    response(version, index, result)
-                })
-                .collect();
-            ListOffsetsTopicResponse::default()
-                .with_name(topic.name.clone())
-                .with_partitions(partitions)
-        })
-        .collect();
+    let isolation = FetchIsolation::from_wire(asked.isolation_level);
+    let mut topics = Vec::with_capacity(asked.topics.len());
+    for topic in &asked.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let index = partition.partition_index;
+            let result = match (times.get_mut(&(&topic.name, index)), isolation) {
+                (Some(0), _) => continue,
+                (Some(times), _) if *times > 1 => {
+                    *times = 0;
+                    Err(ResponseError::InvalidRequest)
+                }
+                (_, None) => Err(ResponseError::UnknownServerError),
+                (_, Some(isolation)) => list(broker, version, isolation, &topic.name, partition),
+            };
+            partitions.push(response(version, index, result));
+        }
+        if !partitions.is_empty() {
+            topics.push(
+                ListOffsetsTopicResponse::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions),
+            );
+        }
+    }
     request.reply(&ListOffsetsResponse::default().with_topics(topics))
 }
 
@@ -63,7 +64,7 @@ fn list(
 ) -> Result<Option<ListedOffset>, ResponseError> {
     let read = || -> Result<Option<ListedOffset>, ReadError> {
         let partition = broker.leader_of(topic, asked.partition_index)?;
-        partition.check_leader_epoch(asked.current_leader_epoch)?;
+        partition.check_leader_epoch_or_none(asked.current_leader_epoch)?;
         let spec = spec(version, asked.timestamp).ok_or(ReadError::UnsupportedTimestamp)?;
         partition.list_offset(spec, isolation, broker.clock().wall())
     };

@@ -28,6 +28,12 @@ const FIRST_WITH_TOPICS_BY_ID: i16 = 12;
 
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: MetadataRequest = request.decode()?;
+    if let Some(topics) = asked.topics.as_ref().filter(|topics| {
+        request.api_version < FIRST_WITH_TOPICS_BY_ID
+            && topics.iter().any(|topic| topic.name.is_none() || !topic.topic_id.is_nil())
+    }) {
+        return request.reply(&topics_by_id_too_early(topics));
+    }
     let missing = topics_to_create(broker, &request, &asked);
     if missing.is_empty() {
         let response = answer(broker, &request, &asked, &[]);
@@ -43,6 +49,18 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
         let response = answer(&broker, &request, &asked, &failed);
         request.answer_or_close(&response)
     })))
+}
+
+/// v10 and v11 have the fields for topics by id and do not serve them: an error for the whole request.
+fn topics_by_id_too_early(topics: &[MetadataRequestTopic]) -> MetadataResponse {
+    let topics = topics.iter().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ResponseError::InvalidRequest.code())
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+            .with_topic_authorized_operations(NOT_REQUESTED)
+    });
+    MetadataResponse::default().with_controller_id(BrokerId(-1)).with_topics(topics.collect())
 }
 
 /// Names that are asked for, do not exist, and may be created.
@@ -93,7 +111,12 @@ fn answer(
         Some(named) if named.is_empty() && version < FIRST_WITH_NULL_FOR_ALL => {
             image.topics_by_name().map(|topic| view.topic(topic)).collect()
         }
-        Some(named) => named.iter().map(|topic| view.named(topic, failed)).collect(),
+        Some(named) => {
+            // One named twice is answered once.
+            let mut seen = BTreeSet::new();
+            let named = named.iter().filter(|topic| seen.insert((&topic.name, topic.topic_id)));
+            named.map(|topic| view.named(topic, failed)).collect()
+        }
     };
     let response = MetadataResponse::default()
         .with_brokers(brokers)
@@ -122,7 +145,7 @@ impl TopicView<'_> {
     ) -> MetadataResponseTopic {
         let id = asked.topic_id;
         if asked.name.is_none() || !id.is_nil() {
-            return self.by_id(asked, id);
+            return self.by_id(id);
         }
         let name = asked.name.clone().unwrap_or_default();
         if let Some(topic) = self.image.topic_by_name(&name) {
@@ -139,10 +162,7 @@ impl TopicView<'_> {
         self.error(Some(name), Uuid::nil(), error)
     }
 
-    fn by_id(&self, asked: &MetadataRequestTopic, id: Uuid) -> MetadataResponseTopic {
-        if self.version < FIRST_WITH_TOPICS_BY_ID {
-            return self.error(asked.name.clone(), id, ResponseError::InvalidRequest);
-        }
+    fn by_id(&self, id: Uuid) -> MetadataResponseTopic {
         match self.image.topic(TopicId::from_bytes(*id.as_bytes())) {
             Some(topic) => self.topic(topic),
             None => self.error(None, id, ResponseError::UnknownTopicId),
@@ -162,12 +182,17 @@ impl TopicView<'_> {
             name
         };
         let is_internal = name.as_ref().is_some_and(|name| crate::broker::is_internal_topic(name));
+        // Without an authorizer everything may be done to a topic that is not there, too.
+        let operations = match &name {
+            Some(_) if self.wants_operations => authorized_operations::TOPIC,
+            _ => NOT_REQUESTED,
+        };
         MetadataResponseTopic::default()
             .with_error_code(error.code())
             .with_name(name)
             .with_topic_id(id)
             .with_is_internal(is_internal)
-            .with_topic_authorized_operations(NOT_REQUESTED)
+            .with_topic_authorized_operations(operations)
     }
 
     fn topic(&self, topic: &TopicImage) -> MetadataResponseTopic {

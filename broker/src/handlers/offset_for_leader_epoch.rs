@@ -49,7 +49,7 @@ fn end_offset(
     asked: &OffsetForLeaderPartition,
 ) -> Result<Option<(i32, i64)>, ReadError> {
     let partition = broker.leader_of(topic, asked.partition)?;
-    partition.check_leader_epoch(asked.current_leader_epoch)?;
+    partition.check_leader_epoch_or_none(asked.current_leader_epoch)?;
     let Some(epoch) = LeaderEpoch::new(asked.leader_epoch) else { return Ok(None) };
     let end = partition.end_offset_for_epoch(epoch, broker.clock().wall())?;
     Ok(end.map(|end| (end.epoch.value(), end.end_offset.value())))

@@ -11,7 +11,7 @@ use crate::network::response::Response;
 use crate::replica_manager::PartitionKey;
 use crate::replica_manager::append::{AppendRequest, Appended, ProduceError};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
@@ -19,6 +19,8 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use replication::partition::acks::RequiredAcks;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::topic_partition::TopicId;
@@ -46,7 +48,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
 
     let mut answer = Answer { topics: Vec::new(), version: request.api_version };
     let mut appends = Vec::new();
-    for topic in asked.topic_data {
+    for topic in merged(asked.topic_data) {
         let resolved = resolve(broker, request.api_version, &topic.name, topic.topic_id);
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
@@ -66,7 +68,9 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
             };
             partitions.push((index, outcome.err().map(Err)));
         }
-        answer.topics.push(TopicAnswer { name: topic.name, topic_id: topic.topic_id, partitions });
+        let resolved = resolved.ok();
+        let (name, topic_id) = (topic.name, topic.topic_id);
+        answer.topics.push(TopicAnswer { name, topic_id, resolved, partitions });
     }
 
     // An invalid acks was answered for every partition that got this far, so nothing is left to append.
@@ -95,6 +99,40 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
             })))
         }
     }
+}
+
+/// One entry a topic and one a partition, the last one where there are more; topics without partitions fall away. As
+/// Kafka does it, and nobody sends it: requests that are in order already, nearly all, are given back as they are.
+fn merged(topics: Vec<TopicProduceData>) -> Vec<TopicProduceData> {
+    let is_ascending = |topic: &TopicProduceData| {
+        !topic.partition_data.is_empty()
+            && topic.partition_data.is_sorted_by(|one, next| one.index < next.index)
+    };
+    if topics.len() == 1 && is_ascending(&topics[0]) {
+        return topics;
+    }
+    let mut places: HashMap<(TopicName, Uuid), usize> = HashMap::with_capacity(topics.len());
+    let mut merged: Vec<TopicProduceData> = Vec::with_capacity(topics.len());
+    for mut topic in topics {
+        match places.entry((topic.name.clone(), topic.topic_id)) {
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push(topic);
+            }
+            Entry::Occupied(place) => {
+                merged[*place.get()].partition_data.append(&mut topic.partition_data);
+            }
+        }
+    }
+    for topic in &mut merged {
+        if !is_ascending(topic) {
+            let data = std::mem::take(&mut topic.partition_data);
+            let last: BTreeMap<i32, _> = data.into_iter().map(|data| (data.index, data)).collect();
+            topic.partition_data = last.into_values().collect();
+        }
+    }
+    merged.retain(|topic| !topic.partition_data.is_empty());
+    merged
 }
 
 /// Whether a batch has the transactional bit: attributes, bytes 21 and 22 of a batch, bit 4.
@@ -165,6 +203,7 @@ struct Answer {
 struct TopicAnswer {
     name: TopicName,
     topic_id: Uuid,
+    resolved: Option<Arc<str>>,
     partitions: Vec<(i32, Option<Outcome>)>,
 }
 
@@ -194,7 +233,16 @@ impl Answer {
                     .into_iter()
                     .map(|(index, outcome)| {
                         let outcome = outcome.expect("every partition was answered or appended");
-                        partition_response(version, index, outcome, &mut leaders)
+                        let mut response =
+                            partition_response(version, index, &outcome, &mut leaders);
+                        if outcome.is_err_and(|error| error.tells_log_start())
+                            && let Some(name) = &topic.resolved
+                            && let Ok(partition) = broker.leader_of(name, index)
+                        {
+                            let log_start = partition.snapshot().offsets.log_start;
+                            response = response.with_log_start_offset(log_start.value());
+                        }
+                        response
                     })
                     .collect();
                 TopicProduceResponse::default()
@@ -225,7 +273,7 @@ impl Answer {
 fn partition_response(
     version: i16,
     index: i32,
-    outcome: Outcome,
+    outcome: &Outcome,
     leaders: &mut Vec<i32>,
 ) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(index);

@@ -107,6 +107,36 @@ impl ProduceError {
         }
     }
 
+    /// Whether the answer carries the log start offset all the same: for what Kafka finds once it works on the log, but not for
+    /// batches that are damaged or too large.
+    pub fn tells_log_start(&self) -> bool {
+        match self {
+            ProduceError::Append(error) => matches!(**error, AppendError::Producer(_)),
+            ProduceError::Invalid(error) => match **error {
+                ValidationError::NoBatch { .. }
+                | ValidationError::MoreThanOneBatch
+                | ValidationError::OldMagic { .. }
+                | ValidationError::UnknownMagic { .. }
+                | ValidationError::ImpossibleLength { .. }
+                | ValidationError::TooLarge { .. }
+                | ValidationError::ConvertedTooLarge { .. }
+                | ValidationError::DecompressedTooLarge { .. }
+                | ValidationError::WrongCrc { .. } => false,
+                ValidationError::NonZeroBaseOffset { .. }
+                | ValidationError::WrongCounts { .. }
+                | ValidationError::ControlBatch
+                | ValidationError::IncompleteProducer { .. }
+                | ValidationError::UnknownCompression { .. }
+                | ValidationError::Compression(_)
+                | ValidationError::Records(_)
+                | ValidationError::WrongOffsetDelta { .. }
+                | ValidationError::InvalidRecords { .. }
+                | ValidationError::InvalidTimestamps { .. } => true,
+            },
+            _ => false,
+        }
+    }
+
     /// What Produce v8 and later tell in words: of bad records only, as Kafka does.
     pub fn client_message(&self) -> Option<String> {
         match self {

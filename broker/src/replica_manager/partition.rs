@@ -312,6 +312,16 @@ impl Partition {
         self.lock().check_leader_epoch(asked).map(|_| ())
     }
 
+    /// The same for ListOffsets and OffsetForLeaderEpoch, where only −1 stands for "do not check" and any other negative
+    /// epoch is an old one.
+    ///
+    /// # Errors
+    /// As [`Partition::check_leader_epoch`].
+    pub fn check_leader_epoch_or_none(&self, asked: i32) -> Result<(), ReadError> {
+        let current = self.lock().check_leader_epoch(asked)?;
+        if asked < -1 { Err(ReadError::FencedLeaderEpoch { asked, current }) } else { Ok(()) }
+    }
+
     /// The last epoch at or below `epoch` and its end, as OffsetForLeaderEpoch answers it.
     ///
     /// # Errors

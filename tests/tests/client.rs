@@ -10,6 +10,7 @@ mod client_suite {
     pub mod admin;
     pub mod fetch;
     pub mod produce;
+    pub mod transactions;
     pub mod versions;
 }
 
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use client::admin::{Admin, NewTopic};
+use client::admin::{Admin, IsolationLevel, NewTopic, OffsetSpec};
 use client::fetcher::{Fetcher, FetcherConfig};
 use client::producer::{Producer, ProducerConfig, ProducerRecord, RecordMetadata};
 use client::record::Record;
@@ -42,7 +43,17 @@ impl Fixture {
             ..NewTopic::default()
         };
         fixture.admin.create_topic(&topic, false).await.expect("created");
-        fixture.cluster.await_leader(&fixture.topic, partitions - 1).await.expect("a leader");
+        // Kafka names leaders in Metadata before they serve.
+        for partition in 0..partitions {
+            let admin = &fixture.admin;
+            let end = admin.list_offset(
+                &fixture.topic,
+                partition,
+                OffsetSpec::Latest,
+                IsolationLevel::default(),
+            );
+            end.await.expect("a leader that serves");
+        }
         fixture
     }
 

@@ -47,6 +47,9 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    // Chosen by the FAILPOINTS variable, for tests: a release build has none.
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     // clap exits with 2 on a usage error, and with 0 on --help and --version.
     let CommandLine { command, serve, version: _ } = CommandLine::parse();
     match command {

@@ -1,4 +1,6 @@
 //! End-to-end, chaos and simulation tests, and what they share.
-#![forbid(unsafe_code)]
+// One ioctl: `power/ext4.rs`.
+#![deny(unsafe_code)]
 
 pub mod fuzz;
+pub mod power;

@@ -18,8 +18,10 @@ use super::world::{TopicState, World};
 use crate::power::ledger::Ledger;
 use crate::power::load;
 
+type Configs = &'static [(&'static str, &'static str)];
+
 /// Topics that are made first and stay: name, partitions, settings.
-const TOPICS: [(&str, i32, &[(&str, &str)]); 3] = [
+const TOPICS: [(&str, i32, Configs); 3] = [
     ("plain", 2, &[]),
     ("rolling", 2, &[("segment.ms", "25"), ("index.interval.bytes", "300")]),
     (

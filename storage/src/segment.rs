@@ -525,11 +525,12 @@ pub(crate) fn deleted_name(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Opens a file to read under its name, or the one it has while it waits to be removed.
+/// Opens a file to read under its name, or the one it has while it waits to be removed. To write as well: the handle goes to
+/// the file cache, where the next append finds it.
 pub(crate) fn open_even_if_deleted(place: Place<'_>, path: &Path) -> io::Result<Arc<dyn FsFile>> {
-    match place.dir.fs().open(path, OpenMode::Read) {
+    match place.dir.fs().open(path, OpenMode::Write) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            place.dir.fs().open(&deleted_name(path), OpenMode::Read)
+            place.dir.fs().open(&deleted_name(path), OpenMode::Write)
         }
         outcome => outcome,
     }

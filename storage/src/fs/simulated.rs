@@ -170,6 +170,7 @@ impl Fs for SimulatedFs {
             inode: inode.clone(),
             path: path.to_path_buf(),
             life: state.life,
+            is_writable: mode != OpenMode::Read,
         };
         Ok(Arc::new(handle))
     }
@@ -265,10 +266,15 @@ struct SimulatedFile {
     inode: Arc<Inode>,
     path: PathBuf,
     life: u64,
+    is_writable: bool,
 }
 
 impl SimulatedFile {
     fn state(&self, operation: Operation) -> io::Result<MutexGuard<'_, State>> {
+        let is_change = matches!(operation, Operation::Write | Operation::SetSize);
+        if is_change && !self.is_writable {
+            return Err(rustix::io::Errno::BADF.into());
+        }
         let mut state = self.fs.state();
         if state.life != self.life {
             return Err(io::Error::other("this handle is from before the crash"));

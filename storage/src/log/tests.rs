@@ -532,6 +532,38 @@ impl SimulatedFs {
     }
 }
 
+/// A reader must not leave a handle behind that the next append cannot write through.
+#[test]
+fn a_log_whose_file_was_closed_takes_an_append_after_a_read() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, LogConfig::default());
+    append(&mut log, batch(1, 50, 0));
+    dir.close_idle_files();
+    dir.close_idle_files();
+    assert_eq!(fs.open_files(), 0);
+    assert_eq!(tags(&mut log), [1]);
+    append(&mut log, batch(2, 50, 0));
+    assert_eq!(tags(&mut log), [1, 2]);
+}
+
+#[test]
+fn a_cold_log_takes_an_append_after_a_read() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, small_segments());
+    for tag in 0..15 {
+        append(&mut log, batch(tag, 60, tag as i64));
+    }
+    let stopped = log.close(NOW).unwrap().unwrap();
+    drop((log, dir));
+    let dir = open_dir(&fs);
+    let mut log = Log::cold(dir, &stopped, Arc::new(small_segments()));
+    assert_eq!(tags(&mut log), (0..15).collect::<Vec<_>>());
+    append(&mut log, batch(15, 60, 15));
+    assert_eq!(tags(&mut log), (0..16).collect::<Vec<_>>());
+}
+
 #[test]
 fn an_idle_log_is_small() {
     // Of an idle partition: this, its name twice, and a segment. The next issue wants 4 KiB in all.

@@ -1,7 +1,9 @@
-//! Damaged frames on a broker's port: each on a connection of its own, while one other connection must go on being served.
+//! Damaged frames on a broker's port, of the requests that it advertises: each on a connection of its own, while one other
+//! connection must go on being served.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -45,7 +47,7 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// Connects the witness.
+    /// Connects the witness, which asks what the broker serves.
     ///
     /// # Errors
     /// If the broker is not there.
@@ -53,7 +55,12 @@ impl Attack {
         let witness = TcpStream::connect(address)?;
         witness.set_read_timeout(Some(WITNESS_TIMEOUT))?;
         let rng = StdRng::seed_from_u64(!seed);
-        Ok(Attack { address, frames: Frames::new(seed), rng, witness, number: 0 })
+        let mut attack = Attack { address, frames: Frames::new(seed), rng, witness, number: 0 };
+        let ranges = served(&attack.ask_witness()?);
+        attack.frames = attack.frames.only(|key, version| {
+            ranges.iter().any(|(served, range)| *served == key && range.contains(&version))
+        });
+        Ok(attack)
     }
 
     /// Sends the next frame; every 64th time asks the witness.
@@ -69,7 +76,9 @@ impl Attack {
         // What becomes of this connection is its own affair.
         let _ = throw(&mut stream, &bytes);
         if number.is_multiple_of(64) {
-            self.ask_witness().map_err(|source| Finding::WitnessHarmed { number, source })?;
+            self.ask_witness()
+                .map(drop)
+                .map_err(|source| Finding::WitnessHarmed { number, source })?;
         }
         Ok(())
     }
@@ -90,7 +99,7 @@ impl Attack {
     }
 
     /// ApiVersions v0, answered with its correlation id.
-    fn ask_witness(&mut self) -> io::Result<()> {
+    fn ask_witness(&mut self) -> io::Result<Vec<u8>> {
         let id = (self.number as i32).to_be_bytes();
         let request = [&[0, 0, 0, 10, 0, 18, 0, 0][..], &id, &[0xff, 0xff]].concat();
         self.witness.write_all(&request)?;
@@ -101,8 +110,17 @@ impl Attack {
         if answer.get(..4) != Some(&id[..]) {
             return Err(io::Error::other("the answer is to another request"));
         }
-        Ok(())
+        Ok(answer)
     }
+}
+
+/// Api keys and versions in an ApiVersions v0 answer: correlation id, error, count, then three int16 each.
+fn served(answer: &[u8]) -> Vec<(i16, RangeInclusive<i16>)> {
+    const BEFORE_THE_LIST: usize = 4 + 2 + 4;
+    let list = answer.get(BEFORE_THE_LIST..).unwrap_or_default();
+    let number = |row: &[u8], at: usize| i16::from_be_bytes([row[at], row[at + 1]]);
+    let rows = list.chunks_exact(6);
+    rows.map(|row| (number(row, 0), number(row, 2)..=number(row, 4))).collect()
 }
 
 fn throw(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {

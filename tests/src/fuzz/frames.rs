@@ -52,6 +52,12 @@ impl Frames {
     pub fn new(seed: u64) -> Self {
         Frames { rng: StdRng::seed_from_u64(seed), requests: all_versions().collect() }
     }
+
+    /// The same, of the requests that `is_wanted` picks by api key and version.
+    pub fn only(mut self, is_wanted: impl Fn(i16, i16) -> bool) -> Self {
+        self.requests.retain(|(key, version)| is_wanted(*key, *version));
+        self
+    }
 }
 
 impl Iterator for Frames {

@@ -80,8 +80,8 @@ def walk(path, left, right, out):
 
 
 class Meant:
-    """The list of differences that are meant: meant.json, each with its reason. `path` and values are shell patterns; a value
-    left out matches any."""
+    """The list of differences that are meant: meant.json, each with its reason. `scenario`, `path`, `kafka` and `highwater` are
+    shell patterns, and match anything where they are left out; `says` is for docs/api-support.md."""
 
     def __init__(self):
         self.entries = json.loads((HERE / "meant.json").read_text())
@@ -96,15 +96,6 @@ class Meant:
                 self.seen[index] += 1
                 return entry
         return None
-
-    def table(self):
-        """For docs/api-support.md."""
-        rows = ["| API | Versions | Apache Kafka 4.1 | highwater | Why |", "|---|---|---|---|---|"]
-        for entry in self.entries:
-            versions = "–".join(str(version) for version in entry["versions"]) if "versions" in entry else "all"
-            where = f"`{entry['api']}`" + (f", {entry['scenario'].replace('_', ' ')}" if entry.get("scenario", "*") != "*" else "")
-            rows.append(f"| {where} | {versions} | {entry['says'][0]} | {entry['says'][1]} | {entry['reason']} |")
-        return "\n".join(rows)
 
 
 def matches(entry, side, value):

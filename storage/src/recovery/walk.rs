@@ -308,11 +308,13 @@ pub(super) fn recover(
             )));
         }
         cut(place, files, &bases[at + 1..], &mut segment, position, size_bytes, reason, report)?;
-        if segment.size_bytes() > 0 || segments.len() == 0 {
+        if previous_end == base_offset {
             segments.push(segment);
         } else {
-            // Nothing of it is left, and it is not where the log begins.
+            // It is not where the log ends. Gone for good before anything is appended to the one before
+            // it: if its name came back, that one would seem to end here.
             remove_segment(place, base_offset)?;
+            place.dir.judge_sync(place.path, place.dir.fs().sync_dir(place.path))?;
         }
         break;
     }

@@ -35,6 +35,12 @@ pub(crate) fn rebuild(
     let mut from = first;
     let mut state = ProducerStateManager::new();
     while let Some(offset) = loaded.snapshots.range(..=trusted.min(log_end)).next_back().copied() {
+        // The batches between it and the first segment are gone, and with them a producer's last sequence: one that
+        // is known too early is refused, one that is not known may go on (as in Kafka's `truncateAndReload`).
+        if offset < first {
+            loaded.remove_snapshot(place, offset)?;
+            continue;
+        }
         let path = crate::log::snapshot_path(place, offset);
         let read = crate::fs::read_file(&**place.dir.fs(), &path, SNAPSHOT_MAX_BYTES);
         let parsed = read.map_err(|error| error.to_string()).and_then(|bytes| {
@@ -44,7 +50,7 @@ pub(crate) fn rebuild(
         match parsed {
             Ok(found) => {
                 state = found;
-                from = offset.max(first);
+                from = offset;
                 refill(place, loaded, &mut state, first, offset)?;
                 break;
             }

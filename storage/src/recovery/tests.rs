@@ -8,7 +8,7 @@ use crate::flush::FlushScope;
 use crate::fs::Fs;
 use crate::fs::simulated::{Crash, SimulatedFs};
 use crate::log::tests::{
-    EPOCH, NOW, append, batch, new_log, offset, open_dir, partition, read_all, recover,
+    EPOCH, NOW, append, batch, idempotent, new_log, offset, open_dir, partition, read_all, recover,
     small_segments,
 };
 use crate::log::{Log, LogConfig, LogError};
@@ -280,6 +280,36 @@ fn an_old_message_format_is_refused_not_cut() {
     fs.remove_file(std::path::Path::new("/data/recovery-point-offset-checkpoint")).unwrap();
     let error = recover(&open_dir(&fs), small_segments()).unwrap_err();
     assert!(error.to_string().contains("format 1"), "{error}");
+}
+
+#[test]
+fn a_producer_snapshot_from_before_the_first_segment_is_not_believed() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, small_segments());
+    for batch in
+        [idempotent(1, 0, 0, 2), idempotent(1, 0, 2, 2), idempotent(1, 0, 4, 2), batch(9, 60, 0)]
+    {
+        append(&mut log, batch);
+        log.roll(NOW).unwrap();
+    }
+    drop((log, dir));
+    fs.crash(Crash::Process);
+    // Retention took what lies below 6; of that and of what came after it a power cut kept only some.
+    let directory = std::path::Path::new("/data").join(partition().to_string());
+    for (base, extensions) in [(0, &["log"][..]), (2, &["log", "snapshot"]), (4, &["log"])] {
+        for extension in extensions {
+            fs.remove_file(&directory.join(format!("{base:020}.{extension}"))).unwrap();
+        }
+    }
+    for base in [6, 7] {
+        fs.remove_file(&directory.join(format!("{base:020}.snapshot"))).unwrap();
+    }
+    let dir = open_dir(&fs);
+    let (mut log, _) = recover(&dir, small_segments()).unwrap();
+    assert_eq!(log.offsets().log_start, offset(6));
+    // The snapshot at 4 says that 4 comes next, and the batch with 4 and 5 is gone.
+    assert_eq!(append(&mut log, idempotent(1, 0, 6, 2)).base_offset, offset(7));
 }
 
 #[test]

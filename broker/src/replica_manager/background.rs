@@ -5,6 +5,7 @@ use super::{PartitionKey, ReplicaManager};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use storage::log_manager::Task;
 
 /// Longest sleep between two looks at what is due: a new topic may have brought earlier work.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -62,17 +63,7 @@ impl ReplicaManager {
         loop {
             let at = self.clock.now();
             for task in self.logs.due(at) {
-                let outcome = self.logs.run(task, self.clock.wall());
-                for error in outcome.errors {
-                    tracing::error!(%error, "background work failed");
-                }
-                for ((topic_id, partition), _) in outcome.moved {
-                    let key = PartitionKey { topic_id, partition };
-                    if let Ok(partition) = self.partition(&key) {
-                        partition.note_log_moved(self.clock.now());
-                        self.wake(&key);
-                    }
-                }
+                self.run_task(task);
             }
             let sleep = self.logs.next_due().saturating_since(self.clock.now()).min(MAX_SLEEP);
             let is_stopped = stop.lock().expect("no panic is survived");
@@ -81,6 +72,21 @@ impl ReplicaManager {
                 .expect("no panic is survived");
             if *is_stopped {
                 return;
+            }
+        }
+    }
+
+    /// Does one piece of the log manager's work and takes in what it moved. May block on the disk.
+    pub fn run_task(&self, task: Task) {
+        let outcome = self.logs.run(task, self.clock.wall());
+        for error in outcome.errors {
+            tracing::error!(%error, "background work failed");
+        }
+        for ((topic_id, partition), _) in outcome.moved {
+            let key = PartitionKey { topic_id, partition };
+            if let Ok(partition) = self.partition(&key) {
+                partition.note_log_moved(self.clock.now());
+                self.wake(&key);
             }
         }
     }

@@ -74,12 +74,17 @@ impl<T: DelayedOperation> DelayedOperations<T> {
                         () = sooner => continue,
                         () = tokio::time::sleep_until(self.clock.to_tokio(deadline)) => {}
                     }
-                    let expired = self.lock().take_expired(self.clock.now());
-                    for operation in expired {
-                        operation.finish(true);
-                    }
+                    self.expire_due();
                 }
             }
+        }
+    }
+
+    /// Expires the operations whose deadline has come.
+    pub fn expire_due(&self) {
+        let expired = self.lock().take_expired(self.clock.now());
+        for operation in expired {
+            operation.finish(true);
         }
     }
 

@@ -48,14 +48,31 @@ impl Flusher {
             if batch.is_empty() {
                 return;
             }
-            for (key, partition) in batch {
+            for partition in batch.into_values() {
                 let Some(replica_manager) = replica_manager.upgrade() else { return };
-                if let Err(error) = partition.flush(replica_manager.clock().now()) {
-                    // The directory's listener ends the broker; what waits is answered with an error.
-                    tracing::error!(%partition, %error, "flush failed");
-                }
-                replica_manager.wake(&key);
+                flush(&replica_manager, &partition);
             }
         }
     }
+}
+
+impl ReplicaManager {
+    /// Flushes what is owed a flush now, on this thread: for those who run without the flusher's.
+    pub fn flush_owed(&self) {
+        let owed = {
+            let (owed, _) = &*self.flusher.owed;
+            std::mem::take(&mut owed.lock().expect("no panic is survived").partitions)
+        };
+        for partition in owed.into_values() {
+            flush(self, &partition);
+        }
+    }
+}
+
+fn flush(replica_manager: &ReplicaManager, partition: &Partition) {
+    if let Err(error) = partition.flush(replica_manager.clock().now()) {
+        // The directory's listener ends the broker; what waits is answered with an error.
+        tracing::error!(%partition, %error, "flush failed");
+    }
+    replica_manager.wake(&partition.key());
 }

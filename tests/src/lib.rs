@@ -4,3 +4,4 @@
 
 pub mod fuzz;
 pub mod power;
+pub mod simulator;

@@ -1,6 +1,6 @@
 //! `highwater serve` from outside: the ready line and file, how it stops, what it refuses.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -177,6 +177,26 @@ fn a_directory_of_somebody_else_is_refused_untouched() {
 }
 
 /// What Kafka ships, on a free port: `--listen` comes over the file's listeners.
+#[test]
+fn partitions_without_their_metadata_log_are_refused_untouched() {
+    let directory = temporary();
+    let arguments = [&FREE_PORT[..], &["--data-dir", "data"]].concat();
+    let broker = Broker::start(directory.path(), &arguments);
+    let mut produce = Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .args(["produce", "orders", "--bootstrap", &broker.address])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    produce.stdin.take().expect("it is a pipe").write_all(b"one\n").expect("it reads");
+    assert!(produce.wait().expect("it is ours").success());
+    assert!(broker.stop().success());
+    let data = directory.path().join("data");
+    std::fs::remove_dir_all(data.join("__cluster_metadata-0")).expect("it is there");
+    let said = refusal(directory.path(), &arguments);
+    assert!(said.contains("orders-0") && said.contains("__cluster_metadata-0"), "{said}");
+    assert!(data.join("orders-0/00000000000000000000.log").exists());
+}
+
 #[test]
 fn kafkas_own_server_properties_start() {
     let directory = temporary();

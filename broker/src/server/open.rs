@@ -14,12 +14,13 @@ use crate::replica_manager::apply_delta::RoleApplier;
 use replication::controller::{RegisterBroker, supported_features};
 use replication::identity::{BrokerEpoch, ClusterId, DirectoryId};
 use replication::metadata::{BrokerListener, MetadataImage, SecurityProtocol};
-use replication::quorum::log_store::LogStoreConfig;
+use replication::quorum::log_store::{LogStoreConfig, METADATA_LOG_DIR};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use storage::fs::Fs;
 use storage::fs::real::RealFs;
-use storage::log_dir::{LogDir, MetaProperties, OpenDirError};
+use storage::log_dir::{DirName, LogDir, MetaProperties, OpenDirError, parse_dir_name};
 use storage::log_manager::{KnownPartition, LogManager, StartReport};
 use storage::topic_partition::{TopicId, TopicPartition};
 use tokio::net::TcpListener;
@@ -81,6 +82,7 @@ pub(super) fn open(
     dir.set_offline_listener(move |error| {
         disk_failed.send_replace(Some(error.to_string()));
     });
+    check_metadata_log(&fs, dir.path())?;
     let meta = dir.meta_properties();
     let directory_id = DirectoryId::from_bytes(*meta.directory_id.as_bytes());
     let quorum = OpenQuorum::open(
@@ -148,6 +150,27 @@ fn open_dir(config: &BrokerConfig, fs: &Arc<dyn Fs>) -> Result<Arc<LogDir>, Serv
         OpenDirError::Io { .. } => ServeError::Disk(error.to_string()),
         _ => ServeError::Configuration(error.to_string()),
     })
+}
+
+/// Partitions without a metadata log: it was deleted, or the directory copied without it. Going on would begin a new
+/// cluster and set every partition aside. A first start that was cut short has no partitions yet.
+fn check_metadata_log(fs: &Arc<dyn Fs>, path: &Path) -> Result<(), ServeError> {
+    let entries = match fs.read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return Err(ServeError::Disk(format!("{}: {error}", path.display()))),
+    };
+    if entries.iter().any(|entry| entry.name == METADATA_LOG_DIR) {
+        return Ok(());
+    }
+    match entries.iter().find(|entry| matches!(parse_dir_name(&entry.name), DirName::Partition(_)))
+    {
+        None => Ok(()),
+        Some(partition) => Err(ServeError::Configuration(format!(
+            "{} holds partitions ({:?}, …) but no {METADATA_LOG_DIR}, which says what they are: bring it back, or choose an empty directory with --data-dir",
+            path.display(),
+            partition.name,
+        ))),
+    }
 }
 
 fn open_logs(

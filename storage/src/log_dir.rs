@@ -138,7 +138,9 @@ impl LogDir {
             let path = path.to_path_buf();
             move |source| OpenDirError::Io { path, source }
         };
-        create_dir_all(&*fs, path).map_err(io(path))?;
+        if read_meta_properties(&*fs, path)?.is_none() {
+            create_dir_all(&*fs, path).map_err(io(path))?;
+        }
         refuse_foreign(&*fs, path)?;
         let lock_path = path.join(LOCK_FILE);
         let lock = fs.lock(&lock_path).map_err(|error| match error.kind() {
@@ -148,12 +150,6 @@ impl LogDir {
         let meta = match read_meta_properties(&*fs, path)? {
             Some(meta) => meta,
             None => {
-                // An earlier start may have been cut off before the directory's name was synced.
-                for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()) {
-                    if fs.sync_dir(parent).is_err() {
-                        break; // not ours to open: then it was not made by us either
-                    }
-                }
                 let meta_path = path.join(META_PROPERTIES_FILE);
                 write_atomically(&*fs, &meta_path, new.to_text().as_bytes())
                     .map_err(io(&meta_path))?;
@@ -301,13 +297,20 @@ impl LogDir {
     }
 }
 
+/// Creates what is missing of `path`, each name synced before the next one is made. An earlier start may have been cut
+/// off between the two, but then only the deepest directory that is there can be without a synced name: so that one's is
+/// synced too, and none above it, each of which may wait for a journal.
 fn create_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     match fs.metadata(path) {
-        Ok(_) => return Ok(()),
+        Ok(_) => {
+            // Not ours to open: then it was not made by us either.
+            let _ = fs.sync_dir(parent.unwrap_or(Path::new(".")));
+            return Ok(());
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent {
         create_dir_all(fs, parent)?;
     }
@@ -434,6 +437,25 @@ mod tests {
             let _ = open(&fs, 1);
             fs.crash(Crash::PowerKeepingSome { seed });
             open(&fs, 1).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_opened_survives_a_power_cut_however_often_earlier_starts_were_killed() {
+        for (first, second) in (0..12).flat_map(|first| (0..12).map(move |second| (first, second)))
+        {
+            let fs = SimulatedFs::new();
+            for stop in [first, second] {
+                fs.stop_after_changes(stop);
+                let _ = open(&fs, 1);
+                fs.crash(Crash::Process);
+            }
+            drop(open(&fs, 1).unwrap());
+            // As the metadata log does, which is made here next and before anything counts.
+            fs.sync_dir(Path::new("/a/data")).unwrap();
+            fs.crash(Crash::PowerLosingUnsynced);
+            let meta = read_meta_properties(&fs, Path::new("/a/data")).unwrap();
+            assert_eq!(meta, Some(identity(1)), "killed at {first} and {second}");
         }
     }
 

@@ -138,9 +138,13 @@ impl Broker {
         Ok(partition)
     }
 
-    /// Brokers that serve, as the client of `connection` must see them.
+    /// Brokers that serve, as the client of `connection` must see them; the one that answers always among them, although
+    /// it is fenced while it stops. A client told of no broker at all may drop its last one: librdkafka 2.16 then has
+    /// nobody left to ask and stands still until it bootstraps anew, minutes later.
     pub fn live_endpoints(&self, connection: &ConnectionContext) -> Vec<NodeEndpoint> {
-        self.endpoints(connection, |broker| broker.is_active())
+        self.endpoints(connection, |broker| {
+            broker.is_active() || broker.broker_id == self.node_id
+        })
     }
 
     /// Every registered broker, fenced ones too.

@@ -306,6 +306,9 @@ fn a_producer_snapshot_from_before_the_first_segment_is_not_believed() {
         fs.remove_file(&directory.join(format!("{base:020}.snapshot"))).unwrap();
     }
     let dir = open_dir(&fs);
+    let points = [(partition(), offset(6))].into();
+    let generation = dir.checkpoint_generation();
+    dir.checkpoint(crate::log_dir::CheckpointKind::RecoveryPoint, points, generation).unwrap();
     let (mut log, _) = recover(&dir, small_segments()).unwrap();
     assert_eq!(log.offsets().log_start, offset(6));
     // The snapshot at 4 says that 4 comes next, and the batch with 4 and 5 is gone.

@@ -401,14 +401,16 @@ impl Log {
         })
     }
 
-    /// The log start, where the segments do not say it.
+    /// The log start, where the segments do not say it. A first segment that was never synced may be gone after a
+    /// power cut, and what it says with it.
     pub(crate) fn log_start_to_checkpoint(&self) -> Option<Offset> {
         let base_offset = match self.loaded() {
             Some(loaded) => loaded.segments.first().map(|first| first.base_offset()),
             None => None,
         };
-        (base_offset != Some(self.log_start) && self.log_start > Offset::ZERO)
-            .then_some(self.log_start)
+        let is_said =
+            base_offset == Some(self.log_start) && self.progress.recovery_point() > self.log_start;
+        (!is_said && self.log_start > Offset::ZERO).then_some(self.log_start)
     }
 
     /// Whether it has a directory.

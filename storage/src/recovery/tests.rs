@@ -333,6 +333,20 @@ fn a_log_that_ends_before_its_log_start_begins_there() {
     assert_eq!(append(&mut log, batch(1, 60, 0)).base_offset, offset(50));
 }
 
+#[test]
+fn a_log_start_that_only_an_unsynced_segment_says_is_checkpointed() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, small_segments());
+    append(&mut log, batch(0, 60, 0));
+    log.flush().unwrap();
+    log.truncate_fully_and_start_at(offset(50), NOW).unwrap();
+    append(&mut log, batch(1, 60, 0));
+    assert_eq!(log.log_start_to_checkpoint(), Some(offset(50)));
+    log.flush().unwrap();
+    assert_eq!(log.log_start_to_checkpoint(), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

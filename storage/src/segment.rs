@@ -79,6 +79,9 @@ pub(crate) struct Segment {
     times: SegmentTimes,
     bytes_since_index_entry: u32,
     indexes: Option<Box<ActiveIndexes>>,
+    /// Whether an index file was written since the last flush that covered it. The recovery point does not tell: sealing
+    /// writes a last entry behind a flush that already covered every record.
+    index_files_dirty: bool,
     file: Option<CachedFile>,
 }
 
@@ -113,6 +116,7 @@ impl Segment {
             times,
             bytes_since_index_entry: 0,
             indexes: Some(Box::default()),
+            index_files_dirty: false,
             file: Some(file),
         })
     }
@@ -133,6 +137,7 @@ impl Segment {
             times,
             bytes_since_index_entry: 0,
             indexes: None,
+            index_files_dirty: false,
             file: None,
         }
     }
@@ -410,11 +415,22 @@ impl Segment {
             // An empty index gets its file when the segment is sealed, so that a missing one is missed.
             let wanted = last_timestamp || indexes.files_are_stale;
             if *written < bytes.len() || wanted && bytes.is_empty() {
+                self.index_files_dirty = true;
                 write_rest(place, &place.file(self.base_offset, extension), bytes, written)?;
             }
         }
         indexes.files_are_stale = false;
         Ok(())
+    }
+
+    /// Whether index files have to be synced even if no record has.
+    pub(crate) fn has_dirty_index_files(&self) -> bool {
+        self.index_files_dirty
+    }
+
+    /// The next flush covers the index files; should it fail, the directory is offline.
+    pub(crate) fn index_files_are_covered(&mut self) {
+        self.index_files_dirty = false;
     }
 
     /// Seals it: the indexes are complete in their files and no longer in memory.

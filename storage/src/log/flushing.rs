@@ -37,7 +37,12 @@ impl Log {
         let from = if everything { progress.recovery_point() } else { progress.flushed_end() };
         let names_dirty = loaded.names_synced < loaded.names_version;
         let epochs_dirty = loaded.epochs_synced < loaded.epochs_version;
-        let dirty = from < log_end || names_dirty || loaded.is_new || everything && epochs_dirty;
+        let indexes_dirty =
+            || loaded.segments.iter().any(crate::segment::Segment::has_dirty_index_files);
+        let dirty = from < log_end
+            || names_dirty
+            || loaded.is_new
+            || everything && (epochs_dirty || indexes_dirty());
         if !dirty {
             return Ok(None);
         }
@@ -53,14 +58,15 @@ impl Log {
             }
         }
         for segment in loaded.segments.iter_mut() {
-            if segment.next_offset() <= from {
+            let has_records = segment.next_offset() > from;
+            if has_records {
+                let log_path = place.file(segment.base_offset(), "log");
+                files.push((log_path, segment.log_file(place)?));
+            }
+            if !everything || !has_records && !segment.has_dirty_index_files() {
                 continue;
             }
-            let log_path = place.file(segment.base_offset(), "log");
-            files.push((log_path, segment.log_file(place)?));
-            if !everything {
-                continue;
-            }
+            segment.index_files_are_covered();
             for extension in crate::segment::INDEX_EXTENSIONS {
                 let path = place.file(segment.base_offset(), extension);
                 match dir.fs().open(&path, OpenMode::Write) {

@@ -532,6 +532,35 @@ impl SimulatedFs {
     }
 }
 
+/// The last entry of a time index is written when its segment is sealed, also behind a flush that covered every record:
+/// lost in a power cut, retention would take the segment for one of 1970.
+#[test]
+fn what_sealing_writes_is_synced_by_the_next_flush_and_by_a_clean_stop() {
+    let partition_files = |fs: &SimulatedFs| -> Vec<_> {
+        fs.files().into_iter().filter(|(path, _)| path.starts_with("/data/orders-3")).collect()
+    };
+    for rolls in [false, true] {
+        let fs = SimulatedFs::new();
+        let dir = open_dir(&fs);
+        let mut log = new_log(&dir, LogConfig::default());
+        append(&mut log, batch(1, 50, 1_000));
+        log.flush().unwrap();
+        if rolls {
+            log.roll(NOW).unwrap();
+            log.flush().unwrap();
+        } else {
+            log.close(NOW).unwrap();
+        }
+        let before = partition_files(&fs);
+        let times =
+            before.iter().find(|(path, _)| path.ends_with("00000000000000000000.timeindex"));
+        assert_eq!(times.map(|(_, bytes)| bytes.len()), Some(12), "one entry");
+        drop((log, dir));
+        fs.crash(Crash::PowerLosingUnsynced);
+        assert_eq!(partition_files(&fs), before, "rolls: {rolls}");
+    }
+}
+
 /// A reader must not leave a handle behind that the next append cannot write through.
 #[test]
 fn a_log_whose_file_was_closed_takes_an_append_after_a_read() {

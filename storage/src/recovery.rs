@@ -19,11 +19,12 @@ mod tests;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::io;
 
 pub use report::{Cut, RecoveryReport};
 pub(crate) use walk::first_and_largest;
 
-use crate::checkpoint::{LEADER_EPOCH_FILE, read_epochs};
+use crate::checkpoint::{CheckpointError, LEADER_EPOCH_FILE, read_epochs};
 use crate::leader_epoch::LeaderEpochCache;
 use crate::log::{Loaded, LogConfig, LogError};
 use crate::log_dir::DiskError;
@@ -98,8 +99,16 @@ fn load_inner(
     let mut report = RecoveryReport::new(topic_partition.clone());
     let files = directory::read(place)?;
     let epoch_path = place.path.join(LEADER_EPOCH_FILE);
-    let mut epochs =
-        LeaderEpochCache::from_entries(place.dir.read_checkpoint(&epoch_path, read_epochs)?);
+    let mut epochs = match read_epochs(&**place.dir.fs(), &epoch_path) {
+        Ok(entries) => LeaderEpochCache::from_entries(entries),
+        Err(CheckpointError::Io(error)) if error.kind() != io::ErrorKind::FileTooLarge => {
+            place.dir.judge("read", &epoch_path, Err(error))?
+        }
+        // The partition's alone: the epochs below the recovery point are nowhere else.
+        Err(error) => {
+            return Err(LoadError::Damaged(format!("{}: {error}", epoch_path.display())));
+        }
+    };
 
     let (log_start, trusted_end) = match known {
         Known::CleanStop { log_start, log_end } => (log_start, log_end),

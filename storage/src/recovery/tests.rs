@@ -316,6 +316,18 @@ fn a_producer_snapshot_from_before_the_first_segment_is_not_believed() {
 }
 
 #[test]
+fn malformed_leader_epochs_take_the_partition_offline_and_nothing_else() {
+    let fs = SimulatedFs::new();
+    filled(&fs, 30);
+    fs.crash(Crash::Process);
+    overwrite(&fs, "/data/orders-3/leader-epoch-checkpoint", |bytes| *bytes = b"0\nx\n".to_vec());
+    let dir = open_dir(&fs);
+    let error = recover(&dir, small_segments()).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+    assert!(dir.offline_error().is_none());
+}
+
+#[test]
 fn a_log_that_ends_before_its_log_start_begins_there() {
     let fs = SimulatedFs::new();
     let dir = open_dir(&fs);

@@ -250,6 +250,12 @@ impl Ledger {
         }
         self.log_start = log_start;
         self.seen = expected;
+        // Stored, as was just seen. Sent again after retention took them, nobody could know them for repetitions.
+        while self.is_retained
+            && self.unanswered.front().is_some_and(|first| first.base_offset + first.count <= end)
+        {
+            self.unanswered.pop_front();
+        }
         let lost = self.acknowledged.saturating_sub(end).max(0) as u64;
         if promise == Promise::Prefix {
             // What is gone stays gone, and its offsets go to others.

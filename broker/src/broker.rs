@@ -142,9 +142,7 @@ impl Broker {
     /// it is fenced while it stops. A client told of no broker at all may drop its last one: librdkafka 2.16 then has
     /// nobody left to ask and stands still until it bootstraps anew, minutes later.
     pub fn live_endpoints(&self, connection: &ConnectionContext) -> Vec<NodeEndpoint> {
-        self.endpoints(connection, |broker| {
-            broker.is_active() || broker.broker_id == self.node_id
-        })
+        self.endpoints(connection, |broker| broker.is_active() || broker.broker_id == self.node_id)
     }
 
     /// Every registered broker, fenced ones too.

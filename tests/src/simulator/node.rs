@@ -86,7 +86,6 @@ impl Node {
         let dir = LogDir::open(Arc::clone(&fs), Path::new(super::DATA_DIR), &new)
             .map_err(|error| failed(&error))?;
         let meta = dir.meta_properties().clone();
-        identity.check(&meta).map_err(StartError::Violation)?;
         let directory_id = DirectoryId::from_bytes(*meta.directory_id.as_bytes());
         let metadata = Metadata::open(Opening {
             fs,
@@ -98,6 +97,9 @@ impl Node {
             now: clock.now(),
         })
         .map_err(|error| failed(&error))?;
+        // Decided from here on: the metadata log is synced, and with its name that of `meta.properties`. A start that is
+        // cut before has told nobody who it is.
+        identity.check(&meta).map_err(StartError::Violation)?;
         let cluster_id = metadata.image().cluster_id().clone();
         if Some(cluster_id.as_str()) != meta.cluster_id.as_deref() {
             let text = format!("the metadata is of {cluster_id}, the directory of {meta:?}");

@@ -10,7 +10,9 @@
 //! not to read what lies below is synced too, that is indexes, leader epochs, producer state. So an ack
 //! costs one fsync, not four.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, write_renamed};
@@ -82,6 +84,14 @@ impl FlushProgress {
 #[derive(Debug, Default)]
 pub(crate) struct EpochFile {
     written_version: Mutex<u64>,
+    is_deleted: AtomicBool,
+}
+
+impl EpochFile {
+    /// The log is deleted: its directory gets another name next, under the hands of tickets that are being run.
+    pub(crate) fn mark_deleted(&self) {
+        self.is_deleted.store(true, Ordering::Release);
+    }
 }
 
 /// What is to be synced.
@@ -119,7 +129,7 @@ pub struct FlushOutcome {
 impl FlushTicket {
     /// Syncs. Blocks on the disk; call it without the log's lock.
     pub fn run(self) -> FlushOutcome {
-        let result = self.sync();
+        let result = self.sync_files().and_then(|()| self.sync_names());
         FlushOutcome {
             result,
             scope: self.scope,
@@ -132,29 +142,45 @@ impl FlushTicket {
         }
     }
 
-    fn sync(&self) -> Result<(), DiskError> {
+    fn sync_files(&self) -> Result<(), DiskError> {
         // After a failed fsync no other is believed.
         self.dir.check_online()?;
         for (path, file) in &self.files {
             self.dir.judge_sync(path, file.sync_data())?;
         }
-        if let Some((version, text)) = &self.epochs {
+        Ok(())
+    }
+
+    /// Of a log that was deleted meanwhile there are none: nobody waits for them.
+    fn sync_names(&self) -> Result<(), DiskError> {
+        let unless_deleted = |outcome: io::Result<()>| match outcome {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_deleted() => Ok(()),
+            outcome => outcome,
+        };
+        if let Some((version, text)) = &self.epochs
+            && !self.is_deleted()
+        {
             let mut written =
                 self.epoch_file.written_version.lock().expect("nothing panics while it writes");
             if *version > *written {
                 let path = self.log_path.join(LEADER_EPOCH_FILE);
                 let outcome = write_renamed(&**self.dir.fs(), &path, text.as_bytes());
-                self.dir.judge("write", &path, outcome)?;
+                self.dir.judge("write", &path, unless_deleted(outcome))?;
                 *written = *version;
             }
         }
         if self.names.is_some() || self.epochs.is_some() {
-            self.dir.judge_sync(&self.log_path, self.dir.fs().sync_dir(&self.log_path))?;
+            let outcome = self.dir.fs().sync_dir(&self.log_path);
+            self.dir.judge_sync(&self.log_path, unless_deleted(outcome))?;
         }
         if self.is_new {
             self.dir.judge_sync(self.dir.path(), self.dir.fs().sync_dir(self.dir.path()))?;
         }
         self.dir.check_online()
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.epoch_file.is_deleted.load(Ordering::Acquire)
     }
 }
 

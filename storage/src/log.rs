@@ -564,6 +564,7 @@ impl Log {
     pub(crate) fn mark_deleted(&mut self) -> Option<PathBuf> {
         let path = self.is_on_disk().then(|| self.path.to_path_buf());
         if let Some(loaded) = self.loaded() {
+            loaded.epoch_file.mark_deleted();
             for segment in loaded.segments.iter() {
                 self.dir.files().forget(segment.key());
             }

@@ -561,6 +561,19 @@ fn what_sealing_writes_is_synced_by_the_next_flush_and_by_a_clean_stop() {
     }
 }
 
+#[test]
+fn a_log_may_be_deleted_while_it_is_flushed() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, LogConfig::default());
+    append(&mut log, batch(1, 50, 0));
+    let ticket = log.flush_ticket(FlushScope::Everything).unwrap().unwrap();
+    let path = log.mark_deleted().unwrap();
+    crate::fs::Fs::rename(&fs, &path, Path::new("/data/orders-3.1-delete")).unwrap();
+    log.flush_completed(ticket.run()).unwrap();
+    assert!(dir.offline_error().is_none());
+}
+
 /// A reader must not leave a handle behind that the next append cannot write through.
 #[test]
 fn a_log_whose_file_was_closed_takes_an_append_after_a_read() {

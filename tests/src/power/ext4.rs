@@ -102,7 +102,12 @@ impl Ext4 {
     /// Somebody has, or it cannot be mounted any more.
     pub fn power_on(&self) -> io::Result<()> {
         run(Command::new("umount").arg(&self.mount_point))?;
-        self.mount()
+        self.mount()?;
+        // Kept mounted elsewhere it would still be the dead one.
+        fs::read_dir(&self.mount_point).map(drop).map_err(|error| {
+            let whose = "is it still mounted in another mount namespace?";
+            io::Error::new(error.kind(), format!("the disk stays dead, {whose} {error}"))
+        })
     }
 
     /// Writes some of what is dirty to the disk, as the kernel may at any time: whole files, directories, and ranges of pages

@@ -10,10 +10,8 @@
 //! not to read what lies below is synced too, that is indexes, leader epochs, producer state. So an ack
 //! costs one fsync, not four.
 
-use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, write_renamed};
 use crate::fs::FsFile;
@@ -79,18 +77,28 @@ impl FlushProgress {
     }
 }
 
-/// The `leader-epoch-checkpoint` of a log. Tickets write it outside the log's lock: an older content never
-/// replaces a newer one.
+/// What tickets do by name in a log's directory, outside the log's lock: they write its
+/// `leader-epoch-checkpoint`, where an older content never replaces a newer one, and sync the names. Once
+/// the log is deleted its directory has another name, and the old one may be that of another topic's log.
 #[derive(Debug, Default)]
 pub(crate) struct EpochFile {
-    written_version: Mutex<u64>,
-    is_deleted: AtomicBool,
+    state: Mutex<EpochFileState>,
+}
+
+#[derive(Debug, Default)]
+struct EpochFileState {
+    written_version: u64,
+    is_deleted: bool,
 }
 
 impl EpochFile {
-    /// The log is deleted: its directory gets another name next, under the hands of tickets that are being run.
+    fn lock(&self) -> MutexGuard<'_, EpochFileState> {
+        self.state.lock().expect("nothing panics while it writes")
+    }
+
+    /// Before the log's directory is renamed: waits for who is in it, and keeps everybody out from now on.
     pub(crate) fn mark_deleted(&self) {
-        self.is_deleted.store(true, Ordering::Release);
+        self.lock().is_deleted = true;
     }
 }
 
@@ -129,7 +137,7 @@ pub struct FlushOutcome {
 impl FlushTicket {
     /// Syncs. Blocks on the disk; call it without the log's lock.
     pub fn run(self) -> FlushOutcome {
-        let result = self.sync_files().and_then(|()| self.sync_names());
+        let result = self.sync();
         FlushOutcome {
             result,
             scope: self.scope,
@@ -142,36 +150,14 @@ impl FlushTicket {
         }
     }
 
-    fn sync_files(&self) -> Result<(), DiskError> {
+    fn sync(&self) -> Result<(), DiskError> {
         // After a failed fsync no other is believed.
         self.dir.check_online()?;
         for (path, file) in &self.files {
             self.dir.judge_sync(path, file.sync_data())?;
         }
-        Ok(())
-    }
-
-    /// Of a log that was deleted meanwhile there are none: nobody waits for them.
-    fn sync_names(&self) -> Result<(), DiskError> {
-        let unless_deleted = |outcome: io::Result<()>| match outcome {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_deleted() => Ok(()),
-            outcome => outcome,
-        };
-        if let Some((version, text)) = &self.epochs
-            && !self.is_deleted()
-        {
-            let mut written =
-                self.epoch_file.written_version.lock().expect("nothing panics while it writes");
-            if *version > *written {
-                let path = self.log_path.join(LEADER_EPOCH_FILE);
-                let outcome = write_renamed(&**self.dir.fs(), &path, text.as_bytes());
-                self.dir.judge("write", &path, unless_deleted(outcome))?;
-                *written = *version;
-            }
-        }
         if self.names.is_some() || self.epochs.is_some() {
-            let outcome = self.dir.fs().sync_dir(&self.log_path);
-            self.dir.judge_sync(&self.log_path, unless_deleted(outcome))?;
+            self.sync_names()?;
         }
         if self.is_new {
             self.dir.judge_sync(self.dir.path(), self.dir.fs().sync_dir(self.dir.path()))?;
@@ -179,8 +165,20 @@ impl FlushTicket {
         self.dir.check_online()
     }
 
-    fn is_deleted(&self) -> bool {
-        self.epoch_file.is_deleted.load(Ordering::Acquire)
+    fn sync_names(&self) -> Result<(), DiskError> {
+        let mut state = self.epoch_file.lock();
+        if state.is_deleted {
+            return Ok(()); // nobody waits for it any more
+        }
+        if let Some((version, text)) = &self.epochs
+            && *version > state.written_version
+        {
+            let path = self.log_path.join(LEADER_EPOCH_FILE);
+            let outcome = write_renamed(&**self.dir.fs(), &path, text.as_bytes());
+            self.dir.judge("write", &path, outcome)?;
+            state.written_version = *version;
+        }
+        self.dir.judge_sync(&self.log_path, self.dir.fs().sync_dir(&self.log_path))
     }
 }
 

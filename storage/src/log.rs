@@ -22,7 +22,7 @@ mod truncate;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use append::{AppendError, LogAppendInfo, StoredBatch};
 pub(crate) use loaded::{Loaded, snapshot_path};
@@ -166,7 +166,7 @@ pub struct Log {
     /// Bytes past the recovery point, as counted in the log directory too.
     unflushed_bytes: u64,
     size_bytes: u64,
-    /// How often the log was cut, for reads that are carried out without the lock.
+    /// How often the log was cut or deleted, for reads that are carried out without the lock.
     truncations: Arc<AtomicU64>,
     /// Whether anything changed since a clean stop.
     is_changed: bool,
@@ -563,6 +563,9 @@ impl Log {
     /// one, for [`crate::log_manager`] to rename and remove.
     pub(crate) fn mark_deleted(&mut self) -> Option<PathBuf> {
         let path = self.is_on_disk().then(|| self.path.to_path_buf());
+        // Before the directory's name may become that of another topic's log: what was planned to be read or
+        // synced here must not be done there.
+        self.truncations.fetch_add(1, Ordering::AcqRel);
         if let Some(loaded) = self.loaded() {
             loaded.epoch_file.mark_deleted();
             for segment in loaded.segments.iter() {

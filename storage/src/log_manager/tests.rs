@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::flush::FlushScope;
 use crate::fs::simulated::{Crash, SimulatedFs};
 use crate::fs::{Fs, OpenMode};
+use crate::log::ReadError;
 use crate::log::tests::{EPOCH, NOW, append, batch, idempotent, offset, read_all, time};
 use crate::log_dir::MetaProperties;
 use crate::log_validator::AppendOrigin;
@@ -129,7 +131,8 @@ fn a_deleted_topics_directory_is_renamed_now_and_removed_later() {
     let error =
         lock(&log).append_as_leader(batch(1, 60, 0), AppendOrigin::Client, EPOCH, NOW).unwrap_err();
     assert!(error.to_string().contains("deleted"), "{error}");
-    assert!(plan.execute(100, true).is_ok(), "a read that had begun goes on");
+    // A read that had begun must plan again: the names may be another topic's by now.
+    assert!(matches!(plan.execute(100, true), Err(ReadError::Superseded)));
     // A topic of the same name begins at once, and the old one's removal does not touch it.
     let name = TopicPartition::new("t1", 0);
     let again = manager.get_or_create(topic(2), &name, Arc::new(small())).unwrap();
@@ -147,6 +150,36 @@ fn a_deleted_topics_directory_is_renamed_now_and_removed_later() {
     run_all(&manager, later);
     assert_eq!(directories(), ["t1-0"]);
     assert_eq!(values(&again).len(), 1);
+}
+
+#[test]
+fn what_began_before_a_topic_was_deleted_does_not_touch_the_next_one_of_its_name() {
+    for is_created_again in [false, true] {
+        let fs = SimulatedFs::new();
+        let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+        let log = log_of(&manager, 1, &small());
+        append(&mut lock(&log), batch(0, 60, 0));
+        let tickets = [FlushScope::Records, FlushScope::Everything]
+            .map(|scope| lock(&log).flush_ticket(scope).unwrap().unwrap());
+        lock(&log).release_memory().unwrap(); // so that the read opens its file by name
+        let plan = lock(&log).read_plan(offset(0), offset(1), NOW).unwrap();
+        manager.delete(topic(1), 0).unwrap();
+        let name = TopicPartition::new("t1", 0);
+        let again = manager.get_or_create(topic(2), &name, Arc::new(small())).unwrap();
+        if is_created_again {
+            append(&mut lock(&again), batch(7, 60, 0));
+        }
+        let before = fs.files();
+        for ticket in tickets {
+            let outcome = ticket.run();
+            lock(&log).flush_completed(outcome).unwrap();
+        }
+        assert!(matches!(plan.execute(100, true), Err(ReadError::Superseded)));
+        assert_eq!(fs.files(), before);
+        manager.dir().check_online().unwrap();
+        append(&mut lock(&again), batch(8, 60, 0));
+        lock(&again).flush().unwrap();
+    }
 }
 
 /// Runs all that is due. Returns how many removals there were.

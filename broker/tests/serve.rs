@@ -124,6 +124,20 @@ fn a_broker_ends_with_its_stdin_and_at_sigterm_with_exit_code_0() {
 }
 
 #[test]
+fn a_client_that_does_not_read_its_answers_does_not_hold_up_the_stop() {
+    use std::io::Write;
+    let directory = temporary();
+    let broker =
+        Broker::start(directory.path(), &[&["--data-dir", "data"][..], &FREE_PORT].concat());
+    let mut client = std::net::TcpStream::connect(&broker.address).expect("it listens");
+    client.set_write_timeout(Some(std::time::Duration::from_millis(500))).expect("it is not zero");
+    // ApiVersions v0, correlation id 0, no client id; until the broker, stuck with its answers, reads no more.
+    let requests = [&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 0, 255, 255][..]; 4096].concat();
+    while client.write_all(&requests).is_ok() {}
+    assert_eq!(broker.stop().code(), Some(0));
+}
+
+#[test]
 fn an_ephemeral_broker_leaves_nothing_behind() {
     let directory = temporary();
     let flags = [&["--ephemeral", "--topic", "t"][..], &FREE_PORT].concat();

@@ -69,6 +69,8 @@ pub async fn serve(
         let may_read = waiting.len() < MAX_WAITING_REQUESTS && waiting_bytes < MAX_WAITING_BYTES;
         tokio::select! {
             biased;
+            // First, or a peer that never pauses would keep the broker from stopping.
+            () = stopped(&mut shutdown) => break Ok(()),
             // Answers leave in order: only the first is looked at.
             answer = first(&mut waiting), if !nothing_waits => {
                 let done = waiting.pop_front().expect("guarded by the branch");
@@ -118,7 +120,6 @@ pub async fn serve(
                     }
                 }
             }
-            () = stopped(&mut shutdown) => break Ok(()),
         }
     };
     if let Err(ended) = ended {

@@ -27,7 +27,11 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts until `shutdown` turns true, then waits for its connections to notice.
+/// How long a stopping listener waits for answers on their way out. A peer that does not read would hold it up for ever.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Accepts until `shutdown` turns true, then waits for its connections to notice, and cuts off those that do not.
+/// When it returns, no request is being handled any more.
 pub async fn run(
     listener: TcpListener,
     name: Arc<str>,
@@ -52,7 +56,7 @@ pub async fn run(
             }
         };
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-            tracing::warn!(listener = &*name, %peer, "refused a connection: max.connections reached");
+            tracing::warn!(listener = &*name, %peer, "refused a connection: max.connections, or the process's limit of open files, is reached");
             continue;
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -68,5 +72,9 @@ pub async fn run(
             drop(permit);
         });
     }
-    while tasks.join_next().await.is_some() {}
+    let all_end = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_GRACE, all_end).await.is_err() {
+        tracing::debug!(listener = &*name, connections = tasks.len(), "cut off what did not end");
+        tasks.shutdown().await;
+    }
 }

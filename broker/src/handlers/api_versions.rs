@@ -4,7 +4,7 @@
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::versions::APIS;
 use crate::broker::Broker;
-use crate::network::response::{Response, ResponseBuilder};
+use crate::network::response::ResponseBuilder;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
@@ -72,8 +72,7 @@ pub(crate) fn unsupported_version(request: Request) -> Result<Reply, Refused> {
         );
     let mut builder = ResponseBuilder::new(ApiKey::ApiVersions, 0, request.correlation_id)?;
     builder.fields(|buffer| response.encode(buffer, 0))?;
-    let response: Response = builder.finish();
-    Ok(Reply::Now(response))
+    Ok(Reply::Now(builder.finish()?))
 }
 
 fn api_keys() -> Vec<ApiVersion> {

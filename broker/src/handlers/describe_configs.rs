@@ -2,6 +2,7 @@
 //! ask for all (trap 24). Topics, this broker, and the cluster's defaults (a broker with an empty name); there are no
 //! loggers, groups or client metrics to be configured, so those have nothing to show.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -44,7 +45,10 @@ fn answer(
         Some(_) => describe_resource(resource, config, image),
     };
     let encode = |described: &DescribedConfig| encode(described, asked, version);
-    let results = asked.resources.iter().map(|resource| {
+    // One named twice is answered once: a small request must not ask for an answer without bounds.
+    let mut seen = BTreeSet::new();
+    let named = asked.resources.iter().filter(|resource| seen.insert(identity(resource)));
+    let results = named.map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
@@ -57,6 +61,17 @@ fn answer(
         }
     });
     DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+/// The resource that is meant: brokers are named by numbers, which can be written in many ways.
+fn identity(resource: &DescribeConfigsResource) -> (i8, Result<i32, &str>) {
+    let name: &str = &resource.resource_name;
+    match ConfigResourceType::from_id(resource.resource_type) {
+        Some(ConfigResourceType::Broker) => {
+            (resource.resource_type, name.parse().map_err(|_| name))
+        }
+        _ => (resource.resource_type, Err(name)),
+    }
 }
 
 fn describe_resource(
@@ -202,6 +217,15 @@ mod tests {
             assert_eq!(result.error_code, code, "{kind} {name:?}");
             assert!(result.configs.is_empty());
         }
+    }
+
+    #[test]
+    fn a_resource_that_is_named_many_times_is_answered_once() {
+        let names = ["1", "01", "+1", "1", "2", "x", "x"];
+        let request = asked(&names.map(|name| (BROKER, name, None)));
+        let results = results(&request, 4);
+        let answered: Vec<&str> = results.iter().map(|result| &*result.resource_name).collect();
+        assert_eq!(answered, ["1", "2", "x"]);
     }
 
     #[test]

@@ -9,12 +9,15 @@ use kafka_protocol::messages::describe_producers_response::{
 };
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 use kafka_protocol::protocol::StrBytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use storage::producer_state::ProducerEntry;
 use storage::timestamp::Timestamp;
 
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: DescribeProducersRequest = request.decode()?;
+    // One named twice is answered once: a small request must not ask for an answer without bounds.
+    let mut seen = BTreeSet::new();
     let topics = asked
         .topics
         .into_iter()
@@ -22,6 +25,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
             let partitions = topic
                 .partition_indexes
                 .iter()
+                .filter(|index| seen.insert((topic.name.clone(), **index)))
                 .map(|&index| {
                     let response = PartitionResponse::default()
                         .with_partition_index(index)

@@ -61,7 +61,7 @@ impl Response {
     ) -> Result<Response, EncodeError> {
         let mut builder = ResponseBuilder::new(api_key, api_version, correlation_id)?;
         builder.fields(|buffer| body.encode(buffer, api_version))?;
-        Ok(builder.finish())
+        builder.finish()
     }
 
     /// The pieces, in order.
@@ -122,18 +122,25 @@ impl ResponseBuilder {
     }
 
     /// Fills in the size prefix.
-    pub fn finish(mut self) -> Response {
+    ///
+    /// # Errors
+    /// When the answer is larger than its size prefix can say; nobody could read it.
+    pub fn finish(mut self) -> Result<Response, EncodeError> {
         if !self.fields.is_empty() {
             self.chunks.push(Chunk::Memory(self.fields.freeze()));
         }
         let total: usize = self.chunks.iter().map(Chunk::size_bytes).sum();
-        let size = i32::try_from(total - 4).expect("fetch.max.bytes keeps an answer below 2 GiB");
+        let size = i32::try_from(total - 4).map_err(|_| EncodeError {
+            api_key: self.api_key,
+            api_version: self.api_version,
+            reason: format!("{total} bytes are more than a frame can have"),
+        })?;
         let Some(Chunk::Memory(first)) = self.chunks.first_mut() else {
             unreachable!("the header is always the first chunk")
         };
         let mut head = BytesMut::from(std::mem::take(first));
         head[..4].copy_from_slice(&size.to_be_bytes());
         *first = head.freeze();
-        Response { chunks: self.chunks }
+        Ok(Response { chunks: self.chunks })
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn encode(
     if version >= FIRST_FLEXIBLE {
         builder.fields(|buffer| node_endpoints(buffer, version, broker, request, &leaders))?;
     }
-    Ok(builder.finish())
+    builder.finish()
 }
 
 type Encoded = Result<(), String>;

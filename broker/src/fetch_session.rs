@@ -4,6 +4,7 @@
 //! Invariant: a session's `order` and `partitions` name the same partitions.
 
 use kafka_protocol::messages::TopicName;
+use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use storage::instant::Instant;
@@ -23,6 +24,18 @@ pub enum TopicKey {
     Name(TopicName),
     /// From v13.
     Id(Uuid),
+}
+
+impl TopicKey {
+    /// The same, without a share in the frame that it came in, which may be large.
+    fn detached(self) -> TopicKey {
+        match self {
+            TopicKey::Name(name) => {
+                TopicKey::Name(TopicName(StrBytes::from_string(name.to_string())))
+            }
+            TopicKey::Id(id) => TopicKey::Id(id),
+        }
+    }
 }
 
 /// A partition as a fetch names it.
@@ -273,6 +286,7 @@ impl Session {
             known.position = position;
             return;
         }
+        let key = PartitionKey { topic: key.topic.detached(), partition: key.partition };
         let order = self.next_order;
         self.next_order += 1;
         self.order.insert(order, key.clone());
@@ -299,11 +313,12 @@ impl Session {
         cached.log_start_offset = outcome.log_start_offset;
         // A partition in error is named again, and once more when it has recovered.
         cached.high_watermark = if outcome.is_error { -1 } else { outcome.high_watermark };
-        if outcome.has_records {
+        if outcome.has_records
+            && let Some(key) = self.order.remove(&cached.order)
+        {
             // Fairness: who was served goes to the end.
-            self.order.remove(&cached.order);
             cached.order = self.next_order;
-            self.order.insert(cached.order, key.clone());
+            self.order.insert(cached.order, key);
             self.next_order += 1;
         }
         is_included
@@ -336,7 +351,6 @@ fn last_of_each(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_protocol::protocol::StrBytes;
 
     fn key(partition: i32) -> PartitionKey {
         let topic = TopicKey::Name(TopicName(StrBytes::from_static_str("t")));
@@ -351,6 +365,21 @@ mod tests {
             log_start_offset: -1,
             max_bytes: 1,
         }
+    }
+
+    #[test]
+    fn a_session_keeps_nothing_of_the_frame_that_opened_it() {
+        let frame = bytes::Bytes::from(vec![b't'; 1000]);
+        let name = TopicName(StrBytes::try_from(frame.slice(..10)).unwrap());
+        let key = PartitionKey { topic: TopicKey::Name(name), partition: 0 };
+        let mut sessions = FetchSessions::new(1);
+        let now = Instant::ZERO;
+        let context = sessions.begin((0, 0), false, vec![(key, at(0))], &[], now).unwrap();
+        let outcome = PartitionOutcome { has_records: true, ..quiet(5) };
+        sessions.finish(&context, &[outcome], now, || 7);
+        drop(context);
+        assert_eq!(sessions.len(), 1);
+        assert!(frame.is_unique());
     }
 
     fn quiet(high_watermark: i64) -> PartitionOutcome {

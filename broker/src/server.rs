@@ -8,6 +8,7 @@
 //! broker is unfenced and has applied its own registration.
 
 mod open;
+mod open_files;
 mod ready;
 
 use std::future::Future;
@@ -120,7 +121,8 @@ pub async fn run(
         request_max_bytes: broker.config().socket_request_max_bytes,
         max_idle: broker.config().connections_max_idle,
     };
-    let max_connections = broker.config().max_connections.min(Semaphore::MAX_PERMITS);
+    let max_connections = broker.config().max_connections.min(open_files::for_connections());
+    let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
     let connections = Arc::new(Semaphore::new(max_connections));
     for (bound, socket) in sockets {
         tasks.spawn(listener::run(

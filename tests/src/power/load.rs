@@ -23,8 +23,36 @@ use super::ledger::{Found, Ledger, Value};
 const PRODUCE_VERSION: i16 = 12;
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// Set just before the cut: what the broker says from then on may be an error.
-pub type IsCut = AtomicBool;
+/// How far the end has come.
+#[derive(Debug, Default)]
+pub struct Ending {
+    has_begun: AtomicBool,
+    power_goes: AtomicBool,
+}
+
+impl Ending {
+    /// The broker is about to be stopped or cut off: what it says from then on may be an error.
+    pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::SeqCst);
+    }
+
+    /// The power is about to go: what the broker says from then on is not known to be true. An fsync under way while the
+    /// file system is shut down may answer 0 although the aborted journal commit took its data: seen once in 60 rounds of a
+    /// program that only writes and fdatasyncs. No real power cut lets a process answer after it.
+    pub fn cut_power(&self) {
+        self.power_goes.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Self::begin`] was called.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::SeqCst)
+    }
+
+    /// Whether [`Self::cut_power`] was called.
+    pub fn power_goes(&self) -> bool {
+        self.power_goes.load(Ordering::SeqCst)
+    }
+}
 
 /// A connection with short limits and no second tries.
 ///
@@ -44,13 +72,13 @@ pub async fn write(
     ledger: &mut Ledger,
     enough: usize,
     mut random: StdRng,
-    is_cut: &IsCut,
+    ending: &Ending,
 ) -> Result<(), String> {
     let whose = format!("{}-{}", ledger.topic, ledger.partition);
-    match write_until_gone(address, ledger, enough, &mut random).await {
+    match write_until_gone(address, ledger, enough, &mut random, ending).await {
         Ok(()) => Ok(()),
         // The connection may end a moment before the flag is seen, never the other way round.
-        Err(_) if is_cut.load(Ordering::SeqCst) => Ok(()),
+        Err(_) if ending.has_begun() => Ok(()),
         Err(reason) => Err(format!("{whose}: {reason}")),
     }
 }
@@ -60,12 +88,16 @@ async fn write_until_gone(
     ledger: &mut Ledger,
     enough: usize,
     random: &mut StdRng,
+    ending: &Ending,
 ) -> Result<(), String> {
     let connection = connect(address).await?;
     let stamp = match ledger.producer {
         Some(producer) => producer,
         None => {
             let producer = init_producer_id(&connection).await?;
+            if ending.power_goes() {
+                return Ok(());
+            }
             ledger.set_producer(producer.0, producer.1);
             producer
         }
@@ -90,6 +122,9 @@ async fn write_until_gone(
         }
         let Some(answer) = answers.pop_front() else { return Ok(()) };
         let answer = answer.get().await.map_err(|error| error.to_string())?;
+        if ending.power_goes() {
+            return Ok(());
+        }
         let answer = answer.responses.first().and_then(|t| t.partition_responses.first());
         let answer = answer.ok_or("Produce was answered for no partition")?;
         match ResponseError::try_from_code(answer.error_code) {

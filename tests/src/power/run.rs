@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -15,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::ext4::{Ext4, Journal};
 use super::ledger::Promise;
+use super::load::Ending;
 use super::process::{Broker, Launch, last_lines};
 use world::World;
 
@@ -230,7 +230,7 @@ async fn cycle(
 ) -> Result<(), CycleError> {
     let started = Instant::now();
     let mut broker = Broker::start(&site.launch)?;
-    let is_cut = Arc::new(AtomicBool::new(false));
+    let ending = Arc::new(Ending::default());
     let working = match moment {
         Moment::Starting(after) => {
             tokio::time::sleep(after.saturating_sub(started.elapsed())).await;
@@ -241,7 +241,7 @@ async fn cycle(
             let address = broker.ready().await?;
             summary.lost += check(plan, site, &address, random).await?;
             let mut working =
-                work::start(&address, std::mem::take(&mut site.world), random, &is_cut);
+                work::start(&address, std::mem::take(&mut site.world), random, &ending);
             if !matches!(moment, Moment::Ready(_)) {
                 working.topics_made().await;
             }
@@ -249,7 +249,7 @@ async fn cycle(
             Some(working)
         }
     };
-    let ended = end(site, broker, moment, random, &is_cut, summary).await;
+    let ended = end(site, broker, moment, random, &ending, summary).await;
     if let Some(working) = working {
         let (world, worked) = working.end().await;
         site.world = world;
@@ -279,13 +279,13 @@ async fn end(
     mut broker: Broker,
     moment: Moment,
     random: &mut StdRng,
-    is_cut: &AtomicBool,
+    ending: &Ending,
     summary: &mut Summary,
 ) -> Result<(), CycleError> {
     if let Some(status) = broker.ended()? {
         return Err(CycleError::Broken(format!("it ended by itself: {status}")));
     }
-    is_cut.store(true, Ordering::SeqCst);
+    ending.begin();
     let broker = if matches!(moment, Moment::Stopped(_)) {
         broker.stop().await?;
         summary.stopped += 1;
@@ -299,12 +299,14 @@ async fn end(
             broker.freeze().await?;
         }
         site.disk.write_back_some(random)?;
+        ending.cut_power();
         let journal = [Journal::Flushed, Journal::NotFlushed][random.random_range(0..2)];
         site.disk.cut(journal)?;
         summary.partial += 1;
     } else {
+        ending.cut_power();
         site.disk.cut(Journal::NotFlushed)?;
-        // It may go on for a while on a disk that fails: what it says then counts.
+        // It goes on for a while on a disk that fails, and must not make things worse.
         tokio::time::sleep(Duration::from_millis([0, 0, 15][random.random_range(0..3)])).await;
     }
     if let Some(broker) = broker {

@@ -1,7 +1,6 @@
 //! What clients do while the broker runs: topics are made and deleted, and one writer for each partition writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use client::connection::Connection;
 use kafka_protocol::ResponseError;
@@ -16,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::world::{TopicState, World};
 use crate::power::ledger::Ledger;
-use crate::power::load;
+use crate::power::load::{self, Ending};
 
 type Configs = &'static [(&'static str, &'static str)];
 
@@ -45,16 +44,11 @@ pub struct Working {
 }
 
 /// Starts them; they have the world until [`Working::end`].
-pub fn start(
-    address: &str,
-    world: World,
-    random: &mut StdRng,
-    is_cut: &Arc<AtomicBool>,
-) -> Working {
+pub fn start(address: &str, world: World, random: &mut StdRng, ending: &Arc<Ending>) -> Working {
     let (sender, made) = oneshot::channel();
     let site = Site {
         address: address.to_owned(),
-        is_cut: Arc::clone(is_cut),
+        ending: Arc::clone(ending),
         random: StdRng::from_rng(random),
         writers: Vec::new(),
     };
@@ -76,7 +70,7 @@ impl Working {
 
 struct Site {
     address: String,
-    is_cut: Arc<AtomicBool>,
+    ending: Arc<Ending>,
     random: StdRng,
     writers: Vec<Writer>,
 }
@@ -89,7 +83,7 @@ impl Site {
     ) -> (World, Result<(), String>) {
         self.start_writers(&mut world);
         let mut worked = self.administer(&mut world, made).await;
-        if self.is_cut.load(Ordering::SeqCst) {
+        if self.ending.has_begun() {
             worked = Ok(());
         }
         for writer in self.writers {
@@ -110,10 +104,10 @@ impl Site {
     fn start_writers(&mut self, world: &mut World) {
         // Who deletes a topic must not be surprised that its writer is refused.
         for mut ledger in world.ledgers.extract_if(.., |ledger| !is_churn(&ledger.topic)) {
-            let (address, is_cut) = (self.address.clone(), Arc::clone(&self.is_cut));
+            let (address, ending) = (self.address.clone(), Arc::clone(&self.ending));
             let random = StdRng::from_rng(&mut self.random);
             self.writers.push(tokio::spawn(async move {
-                let written = load::write(&address, &mut ledger, usize::MAX, random, &is_cut).await;
+                let written = load::write(&address, &mut ledger, usize::MAX, random, &ending).await;
                 (ledger, written)
             }));
         }
@@ -127,7 +121,7 @@ impl Site {
         let connection = load::connect(&self.address).await?;
         for (name, partitions, configs) in TOPICS {
             if world.topics.get(name) != Some(&TopicState::Exists) {
-                create(&connection, world, name, partitions, configs).await?;
+                create(&connection, world, name, partitions, configs, &self.ending).await?;
                 self.start_writers(world);
             }
         }
@@ -141,19 +135,19 @@ impl Site {
                 .collect();
             if churn.len() >= MAX_CHURN || (!churn.is_empty() && self.random.random_bool(0.4)) {
                 let name = &churn[self.random.random_range(0..churn.len())];
-                delete(&connection, world, name).await?;
+                delete(&connection, world, name, &self.ending).await?;
                 world.ledgers.retain(|ledger| ledger.topic != *name);
                 continue;
             }
             let name = format!("churn-{}", world.next_number());
             let partitions = self.random.random_range(1..4);
-            create(&connection, world, &name, partitions, &[]).await?;
+            create(&connection, world, &name, partitions, &[], &self.ending).await?;
             // Into some of their partitions: the others have no directory yet.
             for ledger in world.ledgers.iter_mut().filter(|ledger| is_churn(&ledger.topic)) {
                 let enough = self.random.random_range(0..6);
                 if enough < 4 {
                     let random = StdRng::from_rng(&mut self.random);
-                    load::write(&self.address, ledger, enough, random, &self.is_cut).await?;
+                    load::write(&self.address, ledger, enough, random, &self.ending).await?;
                 }
             }
         }
@@ -166,6 +160,7 @@ async fn create(
     name: &str,
     partitions: i32,
     configs: &[(&str, &str)],
+    ending: &Ending,
 ) -> Result<(), String> {
     let configs = configs.iter().map(|(name, value)| {
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
@@ -189,11 +184,19 @@ async fn create(
     if let Some(error) = ResponseError::try_from_code(code) {
         return Err(format!("creating topic {name} was answered {error}"));
     }
+    if ending.power_goes() {
+        return Err(format!("creating topic {name} was answered after the power went"));
+    }
     world.topics.insert(name.to_owned(), TopicState::Exists);
     Ok(())
 }
 
-async fn delete(connection: &Connection, world: &mut World, name: &str) -> Result<(), String> {
+async fn delete(
+    connection: &Connection,
+    world: &mut World,
+    name: &str,
+    ending: &Ending,
+) -> Result<(), String> {
     let topic = DeleteTopicState::default().with_name(Some(TopicName(text(name))));
     let request =
         DeleteTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(TIMEOUT_MS);
@@ -202,6 +205,9 @@ async fn delete(connection: &Connection, world: &mut World, name: &str) -> Resul
     let code = answer.responses.first().map_or(-1, |topic| topic.error_code);
     if let Some(error) = ResponseError::try_from_code(code) {
         return Err(format!("deleting topic {name} was answered {error}"));
+    }
+    if ending.power_goes() {
+        return Err(format!("deleting topic {name} was answered after the power went"));
     }
     world.topics.insert(name.to_owned(), TopicState::Gone);
     Ok(())

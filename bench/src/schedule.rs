@@ -39,12 +39,10 @@ pub fn run(
 }
 
 fn machine_metrics(context: &Context) -> Result<Metrics, Failure> {
-    let fdatasyncs = machine::raw_fdatasync(&context.scratch)?;
-    let at = |share: f64| fdatasyncs[((fdatasyncs.len() - 1) as f64 * share) as usize];
+    let first_touch = machine::page_first_touch().as_secs_f64() * 1e6;
     Ok(vec![
-        ("fdatasync_p50_ms", at(0.5).as_secs_f64() * 1e3),
-        ("fdatasync_p99_ms", at(0.99).as_secs_f64() * 1e3),
-        ("page_first_touch_us", machine::page_first_touch().as_secs_f64() * 1e6),
+        ("page_first_touch_us", first_touch),
+        ("append_ns_per_byte", machine::append_to_new_file(&context.scratch)?),
     ])
 }
 

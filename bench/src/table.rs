@@ -7,13 +7,11 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::broker::Kind;
 use crate::results::{NotMeasured, Results, Spread};
-use crate::rows::{MACHINE, MACHINE_METRICS, Metric, Row};
+use crate::rows::{MACHINE, MACHINE_METRICS, Metric, RAW_FDATASYNC, Row};
 
 /// Everything that `results` holds of `rows`, and what failed.
 pub fn render(results: &Results, rows: &[&Row], brokers: &[Kind]) -> String {
     let others: Vec<_> = brokers.iter().copied().filter(|kind| *kind != Kind::Highwater).collect();
-    let fdatasync_ms = spread(results, MACHINE, MACHINE, "fdatasync_p50_ms")
-        .map_or(0.0, |fdatasync| fdatasync.median);
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     let mut header = vec!["row".to_owned(), "figure".to_owned()];
@@ -33,8 +31,9 @@ pub fn render(results: &Results, rows: &[&Row], brokers: &[Kind]) -> String {
                 let ratios = ratios(results, row.name, metric.key, other.name());
                 cells.push(format_spread(ratios, 2));
             }
-            let ours = spread(results, row.name, Kind::Highwater.name(), metric.key);
-            cells.push(verdict(metric, ours, fdatasync_ms));
+            let ours = |key| spread(results, row.name, Kind::Highwater.name(), key);
+            let fdatasync_ms = ours(RAW_FDATASYNC.key).map_or(0.0, |raw| raw.median);
+            cells.push(verdict(metric, ours(metric.key), fdatasync_ms));
             table.add_row(cells);
         }
     }

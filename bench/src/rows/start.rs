@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, Data, Kind};
 use crate::failure::{Failure, io_failure};
+use crate::machine;
 use crate::results::{Metrics, Spread};
-use crate::rows::{Context, Size};
+use crate::rows::{Context, RAW_FDATASYNC, Size};
 use crate::wire;
 
 const TOPIC: &str = "first";
 const RECORD_BYTES: usize = 1024;
+/// Raw ones before each start: the disk's mood changes within a row.
+const FDATASYNCS: usize = 8;
 
 /// On an empty directory, with the fsyncs that a new directory needs.
 pub fn on_an_empty_directory(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
@@ -30,7 +33,10 @@ fn starts(context: &Context, kind: Kind, data: Data) -> Result<Metrics, Failure>
     let mut first_ack = Vec::new();
     let mut stop = Vec::new();
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut fdatasync = Vec::new();
     for _ in 0..times {
+        let raw = machine::raw_fdatasync(&context.scratch, FDATASYNCS)?;
+        fdatasync.extend(raw.into_iter().map(milliseconds));
         let batch = wire::batch(1, RECORD_BYTES);
         let broker = Broker::start(&context.programs, kind, data, &context.scratch)?;
         let readied = Instant::now();
@@ -49,5 +55,6 @@ fn starts(context: &Context, kind: Kind, data: Data) -> Result<Metrics, Failure>
         ("ready_ms", median(ready)),
         ("first_ack_ms", median(first_ack)),
         ("stop_ms", median(stop)),
+        (RAW_FDATASYNC.key, median(fdatasync)),
     ])
 }

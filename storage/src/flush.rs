@@ -83,6 +83,9 @@ impl FlushProgress {
 #[derive(Debug, Default)]
 pub(crate) struct EpochFile {
     state: Mutex<EpochFileState>,
+    /// Held from an fsync to the end of judging it: the system reports a write-back error once for each open file, and two
+    /// tickets share it. Whoever comes second must find the directory offline.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -154,6 +157,7 @@ impl FlushTicket {
         // After a failed fsync no other is believed.
         self.dir.check_online()?;
         for (path, file) in &self.files {
+            let _judged = self.epoch_file.syncing.lock().expect("nothing panics while it syncs");
             self.dir.judge_sync(path, file.sync_data())?;
         }
         if self.names.is_some() || self.epochs.is_some() {

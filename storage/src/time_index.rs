@@ -122,6 +122,15 @@ pub fn sanity_check(
     if sound { Ok(()) } else { Err(IndexError::OutOfOrder { entry: last_entry }) }
 }
 
+/// Whether a sealed segment with records may end its index so. Sealing writes the largest timestamp last, and that entry is
+/// synced only by the next flush of everything: a power cut in between leaves no entry, or one of zeroes, and retention by
+/// time would take the segment for one of 1970. Where the records really have no timestamp, or that one, reading the
+/// segment again costs time and changes nothing.
+pub fn may_end_sealed(base_offset: Offset, last: Option<TimestampOffset>) -> bool {
+    let zeroes = TimestampOffset { timestamp: Timestamp::ZERO, offset: base_offset };
+    last.is_some_and(|last| last != zeroes)
+}
+
 /// The time index of a segment that is still written: whole in memory, in the file's format.
 #[derive(Clone, Debug, Default)]
 pub struct TimeIndexBuilder {
@@ -188,6 +197,17 @@ mod tests {
 
     fn time(value: i64) -> Timestamp {
         Timestamp::new(value).unwrap()
+    }
+
+    #[test]
+    fn a_sealed_index_of_no_entry_or_of_a_zeroed_one_is_not_believed() {
+        let base = Offset::ZERO.plus(40);
+        let zeroed = TimeIndex::new(base, &[0; ENTRY_SIZE_BYTES]).last();
+        assert!(sanity_check(base, &[0; ENTRY_SIZE_BYTES], base.plus(9)).is_ok());
+        assert!(!may_end_sealed(base, zeroed));
+        assert!(!may_end_sealed(base, None));
+        let later = TimestampOffset { timestamp: Timestamp::ZERO, offset: base.plus(1) };
+        assert!(may_end_sealed(base, Some(later)));
     }
 
     proptest! {

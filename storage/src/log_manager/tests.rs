@@ -65,7 +65,7 @@ fn a_clean_stop_is_opened_without_reading_a_log() {
     for id in 1..4 {
         let log = log_of(&manager, id, &small());
         for tag in 0..20 {
-            append(&mut lock(&log), batch(tag, 60, 0));
+            append(&mut lock(&log), batch(tag, 60, 1));
         }
         lock(&log).update_high_watermark(offset(15));
     }
@@ -267,7 +267,7 @@ fn recovery_points_follow_so_that_little_is_read_again() {
     let mut at = Instant::ZERO;
     for tag in 0..200 {
         let log = log_of(&manager, (tag % 3 + 1) as u8, &small());
-        append(&mut lock(&log), batch(tag, 60, 0));
+        append(&mut lock(&log), batch(tag, 60, 1));
         at = at.plus(Duration::from_millis(1));
         run_all(&manager, at);
         assert!(manager.dir().unflushed_bytes() <= 4000);

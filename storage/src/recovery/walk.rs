@@ -155,9 +155,11 @@ fn read_tails(
     let time_size = time_index::ENTRY_SIZE_BYTES;
     let offsets = read_ends(place, &place.file(base_offset, "index"), offset_size)?;
     let times = read_ends(place, &place.file(base_offset, "timeindex"), time_size)?;
+    let times_end = TimeIndex::new(base_offset, &times).last();
     let sound = offset_index::sanity_check(base_offset, &offsets, next_offset, size_bytes).is_ok()
-        && time_index::sanity_check(base_offset, &times, next_offset).is_ok();
-    Ok(sound.then(|| TimeIndex::new(base_offset, &times).last()))
+        && time_index::sanity_check(base_offset, &times, next_offset).is_ok()
+        && (size_bytes == 0 || time_index::may_end_sealed(base_offset, times_end));
+    Ok(sound.then_some(times_end))
 }
 
 /// First and last entry of an index file, and what is over at its end: all that a check looks at, however

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rustix::fs::OFlags;
 use rustix::ioctl::{Setter, ioctl, opcode};
 
-const SIZE_BYTES: u64 = 192 << 20;
+const SIZE_BYTES: u64 = 1 << 30;
 const PAGE_BYTES: u64 = 4096;
 
 /// How the data and the sizes of files reach the disk, which decides what a cut can leave behind. `ordered` is everybody's

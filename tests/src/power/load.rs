@@ -22,6 +22,8 @@ use super::ledger::{Found, Ledger, Value};
 /// The last version that names topics by name.
 const PRODUCE_VERSION: i16 = 12;
 const READ_LIMIT: Duration = Duration::from_secs(10);
+/// What one writer writes while one broker lives: without a sync before each answer a fast broker would fill the disk.
+const MAX_WRITTEN_BYTES: usize = 12 << 20;
 
 /// How far the end has come.
 #[derive(Debug, Default)]
@@ -111,10 +113,15 @@ async fn write_until_gone(
         answers.push_back(produce(&connection, ledger, batch).await?);
     }
     let mut left = enough;
+    let mut written_bytes = 0;
     loop {
         while answers.len() < depth && left > 0 {
             left -= 1;
             let (batch, count) = make_batch(ledger, stamp, largest_record, random);
+            written_bytes += batch.len();
+            if written_bytes > MAX_WRITTEN_BYTES {
+                left = 0;
+            }
             let answer = produce(&connection, ledger, batch.clone()).await;
             // Noted even if the connection just ended: it may have left.
             ledger.send(count, batch);

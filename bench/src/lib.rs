@@ -19,4 +19,5 @@ pub mod results;
 pub mod rows;
 pub mod schedule;
 pub mod table;
+pub mod target;
 pub mod wire;

@@ -11,7 +11,7 @@ use clap::Parser;
 use highwater_bench::broker::{Kind, Programs};
 use highwater_bench::failure::{Failure, io_failure};
 use highwater_bench::results::Results;
-use highwater_bench::rows::{Context, ROWS, Row, Size};
+use highwater_bench::rows::{self, Context, Row, Size};
 use highwater_bench::{machine, schedule, table};
 use serde_json::json;
 
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 /// Whether every row was measured.
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     if arguments.list {
-        for row in ROWS {
+        for row in rows::all() {
             println!("{:16} {}", row.name, row.what);
         }
         return Ok(true);
@@ -99,11 +99,11 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
 }
 
 fn chosen_rows(names: &[String]) -> Result<Vec<&'static Row>, Failure> {
-    if let Some(unknown) = names.iter().find(|name| ROWS.iter().all(|row| row.name != **name)) {
+    if let Some(unknown) = names.iter().find(|name| rows::all().all(|row| row.name != **name)) {
         return Err(Failure::Usage(format!("no row {unknown}; --list names them")));
     }
     let wanted = |row: &&Row| names.is_empty() || names.iter().any(|name| name == row.name);
-    Ok(ROWS.iter().filter(wanted).collect())
+    Ok(rows::all().filter(wanted).collect())
 }
 
 fn chosen_brokers(arguments: &Arguments) -> Result<Vec<Kind>, Failure> {

@@ -13,7 +13,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::broker::Kind;
 use crate::failure::{Failure, io_failure};
+use crate::rows::MACHINE;
 
 /// What one row measured once: value by metric key.
 pub type Metrics = Vec<(&'static str, f64)>;
@@ -121,11 +123,28 @@ impl Results {
         self.values.get(&key).cloned().unwrap_or_default()
     }
 
+    /// highwater's value over the other broker's, in each round that has both.
+    pub fn ratios(&self, row: &str, metric: &str, broker: &str) -> Vec<f64> {
+        let ours = self.rounds(row, Kind::Highwater.name(), metric);
+        by_round(&ours, &self.rounds(row, broker, metric))
+    }
+
+    /// highwater's value over a figure of the machine, in each round that has both.
+    pub fn ratios_to_machine(&self, row: &str, metric: &str, limit: &str) -> Vec<f64> {
+        let ours = self.rounds(row, Kind::Highwater.name(), metric);
+        by_round(&ours, &self.rounds(MACHINE, MACHINE, limit))
+    }
+
     /// What went wrong, without what was measured later after all.
     pub fn failures(&self) -> Vec<&NotMeasured> {
         let not_yet = |f: &&NotMeasured| !self.has(&f.row, &f.broker, f.round);
         self.failures.iter().filter(not_yet).collect()
     }
+}
+
+fn by_round(ours: &BTreeMap<u32, f64>, theirs: &BTreeMap<u32, f64>) -> Vec<f64> {
+    let ratio = |(round, ours): (&u32, &f64)| theirs.get(round).map(|theirs| ours / theirs);
+    ours.iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
 }
 
 /// A row that failed.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::broker::{Broker, Kind, Programs};
 use crate::failure::Failure;
 use crate::results::Metrics;
+use crate::target::Target;
 
 pub use throughput::warm_up;
 
@@ -43,6 +44,16 @@ pub struct Row {
     pub metrics: &'static [Metric],
     /// Which brokers have it.
     pub brokers: &'static [Kind],
+    /// Brokers for which it is so slow that fewer rounds must do: at most so many. Usually empty.
+    pub most_rounds: &'static [(Kind, u32)],
+}
+
+impl Row {
+    /// Whether `kind` takes its turn in `round`, counted from 1.
+    pub fn is_due(&self, kind: Kind, round: u32) -> bool {
+        let most = self.most_rounds.iter().find(|(limited, _)| *limited == kind);
+        self.brokers.contains(&kind) && most.is_none_or(|(_, most)| round <= *most)
+    }
 }
 
 /// How a row is measured.
@@ -64,114 +75,30 @@ pub struct Metric {
     pub title: &'static str,
     /// Decimals in the table.
     pub decimals: usize,
-    /// What highwater aims at.
-    pub target: Option<Target>,
-}
-
-/// What is aimed at.
-#[derive(Clone, Copy, Debug)]
-pub enum Target {
-    /// No more than this.
-    AtMost(f64),
-    /// No more than this many milliseconds and so many raw fdatasync p50, which the row itself measures.
-    AtMostMsAndFdatasyncs(f64, f64),
-}
-
-impl Target {
-    /// The limit, where one raw fdatasync takes `fdatasync_ms`.
-    pub fn limit(self, fdatasync_ms: f64) -> f64 {
-        match self {
-            Target::AtMost(limit) => limit,
-            Target::AtMostMsAndFdatasyncs(ms, fdatasyncs) => ms + fdatasyncs * fdatasync_ms,
-        }
-    }
+    /// What highwater aims at; usually nothing.
+    pub targets: &'static [Target],
 }
 
 const fn metric(key: &'static str, title: &'static str, decimals: usize) -> Metric {
-    Metric { key, title, decimals, target: None }
+    Metric { key, title, decimals, targets: &[] }
 }
 
-const fn aimed(metric: Metric, target: Target) -> Metric {
-    Metric { target: Some(target), ..metric }
+const fn aimed(metric: Metric, targets: &'static [Target]) -> Metric {
+    Metric { targets, ..metric }
 }
 
 const MB_S: Metric = metric("mb_s", "MB/s", 0);
 const BROKER_NS: Metric = metric("broker_ns_per_byte", "broker CPU, ns per byte", 2);
 const CLIENT_NS: Metric = metric("client_ns_per_byte", "client CPU, ns per byte", 2);
-const READY: Metric = metric("ready_ms", "spawn to ready, ms", 1);
-const FIRST_ACK: Metric = metric("first_ack_ms", "spawn to first ack, ms", 1);
-/// Measured between the starts, by which a start's target is reckoned.
-pub const RAW_FDATASYNC: Metric = metric("fdatasync_p50_ms", "raw fdatasync p50 meanwhile, ms", 2);
 const STOP: Metric = metric("stop_ms", "stop, ms", 1);
 
+/// The rows of each file, in the order in which they run and are shown.
+const GROUPS: &[&[Row]] = &[start::ROWS, footprint::IDLE, throughput::ROWS, footprint::AFTER_LOAD];
+
 /// All rows, in the order in which they run and are shown.
-pub const ROWS: &[Row] = &[
-    Row {
-        name: "start",
-        what: "an empty directory: ready, first acknowledged record (topic by CreateTopics), stop with that record dirty",
-        measure: Measure::Apart(start::on_an_empty_directory),
-        metrics: &[aimed(READY, Target::AtMostMsAndFdatasyncs(5.0, 5.0)), FIRST_ACK, STOP],
-        brokers: &Kind::ALL,
-    },
-    Row {
-        name: "start_ephemeral",
-        what: "the same with --ephemeral, which never waits for a disk",
-        measure: Measure::Apart(start::ephemeral),
-        metrics: &[aimed(READY, Target::AtMost(10.0)), FIRST_ACK, STOP],
-        brokers: &[Kind::Highwater],
-    },
-    Row {
-        name: "idle",
-        what: "a broker that nobody talks to: memory, processor time, threads, stop with nothing dirty",
-        measure: Measure::Apart(footprint::idle),
-        metrics: &[
-            aimed(metric("rss_mib", "resident memory, MiB", 1), Target::AtMost(16.0)),
-            aimed(metric("cpu_percent", "CPU, % of a core", 3), Target::AtMost(0.1)),
-            metric("threads", "threads", 0),
-            aimed(STOP, Target::AtMost(100.0)),
-        ],
-        brokers: &Kind::ALL,
-    },
-    Row {
-        name: "produce_1k",
-        what: "librdkafka produces 1 KiB messages, acks=all, one partition",
-        measure: Measure::Loaded(throughput::produce_1k),
-        metrics: &[MB_S, aimed(BROKER_NS, Target::AtMost(1.5)), CLIENT_NS],
-        brokers: &Kind::ALL,
-    },
-    Row {
-        name: "consume_1k",
-        what: "librdkafka reads them from the start, all in the page cache",
-        measure: Measure::Loaded(throughput::consume_1k),
-        metrics: &[MB_S, BROKER_NS, CLIENT_NS],
-        brokers: &Kind::ALL,
-    },
-    Row {
-        name: "produce_100",
-        what: "librdkafka produces 100 byte messages, acks=all, one partition",
-        measure: Measure::Loaded(throughput::produce_100),
-        metrics: &[MB_S, BROKER_NS, CLIENT_NS],
-        brokers: &Kind::ALL,
-    },
-    Row {
-        name: "consume_100",
-        what: "librdkafka reads them from the start, all in the page cache",
-        measure: Measure::Loaded(throughput::consume_100),
-        metrics: &[MB_S, BROKER_NS, CLIENT_NS],
-        brokers: &Kind::ALL,
-    },
-    Row {
-        name: "after_load",
-        what: "the broker after the rows that load it: memory, stop",
-        measure: Measure::Last(footprint::after_load),
-        metrics: &[
-            metric("rss_mib", "resident memory, MiB", 1),
-            metric("peak_rss_mib", "most resident memory, MiB", 1),
-            STOP,
-        ],
-        brokers: &Kind::ALL,
-    },
-];
+pub fn all() -> impl Iterator<Item = &'static Row> {
+    GROUPS.iter().copied().flatten()
+}
 
 /// The row of the machine itself, measured at the start of each round.
 pub const MACHINE: &str = "machine";

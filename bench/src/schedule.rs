@@ -28,7 +28,7 @@ pub fn run(
         for kind in in_turn {
             let due: Vec<_> = rows
                 .iter()
-                .filter(|row| row.brokers.contains(&kind))
+                .filter(|row| row.is_due(kind, round))
                 .filter(|row| !results.has(row.name, kind.name(), round))
                 .copied()
                 .collect();

@@ -7,7 +7,8 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::broker::Kind;
 use crate::results::{NotMeasured, Results, Spread};
-use crate::rows::{MACHINE, MACHINE_METRICS, Metric, RAW_FDATASYNC, Row};
+use crate::rows::{MACHINE, MACHINE_METRICS, Row};
+use crate::target::Target;
 
 /// Everything that `results` holds of `rows`, and what failed.
 pub fn render(results: &Results, rows: &[&Row], brokers: &[Kind]) -> String {
@@ -28,12 +29,11 @@ pub fn render(results: &Results, rows: &[&Row], brokers: &[Kind]) -> String {
                 cells.push(format_spread(values, metric.decimals));
             }
             for other in &others {
-                let ratios = ratios(results, row.name, metric.key, other.name());
-                cells.push(format_spread(ratios, 2));
+                let ratios = results.ratios(row.name, metric.key, other.name());
+                cells.push(format_spread(Spread::of(ratios), 2));
             }
-            let ours = |key| spread(results, row.name, Kind::Highwater.name(), key);
-            let fdatasync_ms = ours(RAW_FDATASYNC.key).map_or(0.0, |raw| raw.median);
-            cells.push(verdict(metric, ours(metric.key), fdatasync_ms));
+            let judge = |target: &Target| target.judge(results, row.name, metric.key).to_string();
+            cells.push(metric.targets.iter().map(judge).collect::<Vec<_>>().join("; "));
             table.add_row(cells);
         }
     }
@@ -63,14 +63,6 @@ fn spread(results: &Results, row: &str, broker: &str, metric: &str) -> Option<Sp
     Spread::of(results.rounds(row, broker, metric).into_values())
 }
 
-/// highwater's value over the other's, round by round.
-fn ratios(results: &Results, row: &str, metric: &str, other: &str) -> Option<Spread> {
-    let others = results.rounds(row, other, metric);
-    let ours = results.rounds(row, Kind::Highwater.name(), metric);
-    let ratio = |(round, ours): (u32, f64)| others.get(&round).map(|theirs| ours / theirs);
-    Spread::of(ours.into_iter().filter_map(ratio).filter(|r| r.is_finite()))
-}
-
 fn format_spread(spread: Option<Spread>, decimals: usize) -> String {
     spread.map_or("–".to_owned(), |s| {
         if s.least == s.greatest {
@@ -79,17 +71,4 @@ fn format_spread(spread: Option<Spread>, decimals: usize) -> String {
             format!("{:.decimals$} ({:.decimals$} – {:.decimals$})", s.median, s.least, s.greatest)
         }
     })
-}
-
-fn verdict(metric: &Metric, ours: Option<Spread>, fdatasync_ms: f64) -> String {
-    let Some(target) = metric.target else {
-        return String::new();
-    };
-    let limit = target.limit(fdatasync_ms);
-    let kept = match ours {
-        None => "",
-        Some(ours) if ours.median <= limit => ", met",
-        Some(_) => ", missed",
-    };
-    format!("≤ {limit:.1}{kept}")
 }

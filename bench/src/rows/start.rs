@@ -6,7 +6,8 @@ use crate::broker::{Broker, Data, Kind};
 use crate::failure::{Failure, io_failure};
 use crate::machine;
 use crate::results::{Metrics, Spread};
-use crate::rows::{Context, RAW_FDATASYNC, Size};
+use crate::rows::{Context, Measure, Metric, Row, STOP, Size, aimed, metric};
+use crate::target::Target;
 use crate::wire;
 
 const TOPIC: &str = "first";
@@ -14,13 +15,44 @@ const RECORD_BYTES: usize = 1024;
 /// Raw ones before each start: the disk's mood changes within a row.
 const FDATASYNCS: usize = 8;
 
+const READY: Metric = metric("ready_ms", "spawn to ready, ms", 1);
+const FIRST_ACK: Metric = metric("first_ack_ms", "spawn to first ack, ms", 1);
+/// Measured between the starts, by which a start's target is reckoned.
+const RAW_FDATASYNC: Metric = metric("fdatasync_p50_ms", "raw fdatasync p50 meanwhile, ms", 2);
+const FIVE_MS_AND_THREE_FDATASYNCS: Target =
+    Target::AtMostOf { row: None, metric: RAW_FDATASYNC.key, times: 3.0, plus: 5.0 };
+
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "start",
+        what: "an empty directory: ready, first acknowledged record (topic by CreateTopics), stop with that record dirty",
+        measure: Measure::Apart(on_an_empty_directory),
+        metrics: &[
+            aimed(READY, &[FIVE_MS_AND_THREE_FDATASYNCS]),
+            aimed(FIRST_ACK, &[Target::AtMostTimes(0.01, Kind::Kafka)]),
+            STOP,
+            RAW_FDATASYNC,
+        ],
+        brokers: &Kind::ALL,
+        most_rounds: &[],
+    },
+    Row {
+        name: "start_ephemeral",
+        what: "the same with --ephemeral, which never waits for a disk",
+        measure: Measure::Apart(ephemeral),
+        metrics: &[aimed(READY, &[Target::AtMost(8.0)]), FIRST_ACK, STOP],
+        brokers: &[Kind::Highwater],
+        most_rounds: &[],
+    },
+];
+
 /// On an empty directory, with the fsyncs that a new directory needs.
-pub fn on_an_empty_directory(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
+fn on_an_empty_directory(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
     starts(context, kind, Data::EmptyDirectory)
 }
 
 /// `--ephemeral`.
-pub fn ephemeral(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
+fn ephemeral(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
     starts(context, kind, Data::Ephemeral)
 }
 

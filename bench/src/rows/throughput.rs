@@ -1,15 +1,65 @@
 //! librdkafka at full speed, one client and one partition. The client takes most of the two cores that such runs usually
 //! have, so the broker's own processor time per byte says more about it than the rate does.
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Kind};
 use crate::failure::{Failure, io_failure};
 use crate::load::{self, Direction, Load, Outcome};
 use crate::results::Metrics;
-use crate::rows::{Context, Size};
+use crate::rows::{BROKER_NS, CLIENT_NS, Context, MB_S, Measure, Row, Size, aimed};
+use crate::target::Target;
 
 const WARM_UP_ROUNDS: u32 = 1;
 /// Kafka's figures halve from the first to the third run of a process.
 const WARM_UP_ROUNDS_OF_A_JVM: u32 = 3;
+
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "produce_1k",
+        what: "librdkafka produces 1 KiB messages, acks=all, one partition",
+        measure: Measure::Loaded(produce_1k),
+        metrics: &[
+            aimed(
+                MB_S,
+                &[Target::AtLeastTimes(0.9, Kind::Null), Target::AtLeastTimes(1.8, Kind::Kafka)],
+            ),
+            BROKER_NS,
+            CLIENT_NS,
+        ],
+        brokers: &Kind::ALL,
+        most_rounds: &[],
+    },
+    Row {
+        name: "consume_1k",
+        what: "librdkafka reads them from the start, all in the page cache",
+        measure: Measure::Loaded(consume_1k),
+        metrics: &[aimed(MB_S, &[Target::AtLeastTimes(0.85, Kind::Null)]), BROKER_NS, CLIENT_NS],
+        brokers: &Kind::ALL,
+        most_rounds: &[],
+    },
+    Row {
+        name: "produce_100",
+        what: "librdkafka produces 100 byte messages, acks=all, one partition",
+        measure: Measure::Loaded(produce_100),
+        metrics: &[
+            aimed(
+                MB_S,
+                &[Target::AtLeastTimes(0.9, Kind::Null), Target::AtLeastTimes(1.2, Kind::Kafka)],
+            ),
+            BROKER_NS,
+            CLIENT_NS,
+        ],
+        brokers: &Kind::ALL,
+        most_rounds: &[],
+    },
+    Row {
+        name: "consume_100",
+        what: "librdkafka reads them from the start, all in the page cache",
+        measure: Measure::Loaded(consume_100),
+        metrics: &[MB_S, BROKER_NS, CLIENT_NS],
+        brokers: &Kind::ALL,
+        most_rounds: &[],
+    },
+];
 
 fn load_of(context: &Context, message_size: usize) -> Load {
     let (bytes, warm_up_messages) = match context.size {
@@ -20,22 +70,22 @@ fn load_of(context: &Context, message_size: usize) -> Load {
 }
 
 /// Produce, 1 KiB.
-pub fn produce_1k(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
+fn produce_1k(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     produce(context, broker, "produce_1k", load_of(context, 1024))
 }
 
 /// Produce, 100 bytes.
-pub fn produce_100(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
+fn produce_100(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     produce(context, broker, "produce_100", load_of(context, 100))
 }
 
 /// Consume, 1 KiB.
-pub fn consume_1k(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
+fn consume_1k(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     consume(context, broker, "consume_1k", load_of(context, 1024))
 }
 
 /// Consume, 100 bytes.
-pub fn consume_100(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
+fn consume_100(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     consume(context, broker, "consume_100", load_of(context, 100))
 }
 

@@ -5,6 +5,7 @@
 //! - `broker` how each broker is started, made ready and stopped
 //! - `wire` a blocking client of one connection, for topics and the first acknowledged record
 //! - `load` librdkafka under load, driven from here
+//! - `replay` requests encoded once, sent and read raw
 //! - `rows` what is measured, a function each · `schedule` in which order
 //! - `results` JSON lines, from which a run resumes · `table` medians, ranges, ratios, targets
 
@@ -15,6 +16,7 @@ pub mod failure;
 pub mod load;
 pub mod machine;
 pub mod process;
+pub mod replay;
 pub mod results;
 pub mod rows;
 pub mod schedule;

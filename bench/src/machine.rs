@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, io_failure};
+use crate::process::own_thread_cpu;
 
 /// What [`append_to_new_file`] writes, and in what pieces.
 const APPENDED_BYTES: usize = 256 << 20;
@@ -90,11 +91,6 @@ pub fn append_to_new_file(directory: &Path) -> Result<f64, Failure> {
     };
     let used = append_all().map_err(io_failure(format!("appending to {}", path.display())))?;
     Ok(used.as_nanos() as f64 / APPENDED_BYTES as f64)
-}
-
-fn own_thread_cpu() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
 /// Wall time of touching a page of fresh anonymous memory for the first time. Some virtual machines pay many times more for

@@ -33,18 +33,7 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn cpu(&self) -> Result<Duration, Failure> {
-        let path = format!("/proc/{}/stat", self.id());
-        let stat = fs::read_to_string(&path).map_err(io_failure(&path))?;
-        // The second field is a name that may hold anything; what follows its closing bracket does not.
-        let mut fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
-        let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
-        let user = (0..12).map(|_| ticks()).last().flatten();
-        let (Some(user), Some(system)) = (user, ticks()) else {
-            return Err(Failure::Usage(format!("{path}: not understood: {stat}")));
-        };
-        Ok(Duration::from_secs_f64(
-            (user + system) as f64 / rustix::param::clock_ticks_per_second() as f64,
-        ))
+        Ok(CpuReading::of(self.id())?.of_all_threads)
     }
 
     /// Processor time of the threads that live now, in nanoseconds: for idle processes, whose threads stay.
@@ -52,18 +41,7 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn cpu_of_living_threads(&self) -> Result<Duration, Failure> {
-        let tasks = format!("/proc/{}/task", self.id());
-        let mut total = Duration::ZERO;
-        for task in fs::read_dir(&tasks).map_err(io_failure(&tasks))? {
-            let path = task.map_err(io_failure(&tasks))?.path().join("schedstat");
-            // A thread may end between the listing and the reading.
-            let Ok(schedstat) = fs::read_to_string(path) else {
-                continue;
-            };
-            let on_cpu = schedstat.split_whitespace().next();
-            total += Duration::from_nanos(on_cpu.and_then(|ns| ns.parse().ok()).unwrap_or(0));
-        }
-        Ok(total)
+        Ok(CpuReading::of(self.id())?.of_living_threads)
     }
 
     /// Resident memory in bytes: now and the most there has been.
@@ -121,6 +99,70 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Processor time of a process at a moment. The system says it twice: exactly, for threads that live; in ticks, for all.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuReading {
+    of_all_threads: Duration,
+    of_living_threads: Duration,
+}
+
+/// How far ticks may differ from the truth over an interval: one at each end.
+const TICKS_ERROR: Duration = Duration::from_millis(20);
+
+impl CpuReading {
+    /// Now, of the process of that id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(process: u32) -> Result<CpuReading, Failure> {
+        let of_living_threads = cpu_of_living_threads(process)?;
+        Ok(CpuReading { of_all_threads: cpu_of_all_threads(process)?, of_living_threads })
+    }
+
+    /// Used since an earlier reading of the same process: exact where no thread ended meanwhile, else good to a tick or two.
+    pub fn since(self, earlier: CpuReading) -> Duration {
+        let in_ticks = self.of_all_threads.saturating_sub(earlier.of_all_threads);
+        let exact = self.of_living_threads.saturating_sub(earlier.of_living_threads);
+        if exact.abs_diff(in_ticks) <= TICKS_ERROR { exact } else { in_ticks }
+    }
+}
+
+fn cpu_of_all_threads(process: u32) -> Result<Duration, Failure> {
+    let path = format!("/proc/{process}/stat");
+    let stat = fs::read_to_string(&path).map_err(io_failure(&path))?;
+    // The second field is a name that may hold anything; what follows its closing bracket does not.
+    let mut fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+    let mut ticks = || fields.next().and_then(|field| field.parse::<u64>().ok());
+    let user = (0..12).map(|_| ticks()).last().flatten();
+    let (Some(user), Some(system)) = (user, ticks()) else {
+        return Err(Failure::Usage(format!("{path}: not understood: {stat}")));
+    };
+    Ok(Duration::from_secs_f64(
+        (user + system) as f64 / rustix::param::clock_ticks_per_second() as f64,
+    ))
+}
+
+fn cpu_of_living_threads(process: u32) -> Result<Duration, Failure> {
+    let tasks = format!("/proc/{process}/task");
+    let mut total = Duration::ZERO;
+    for task in fs::read_dir(&tasks).map_err(io_failure(&tasks))? {
+        let path = task.map_err(io_failure(&tasks))?.path().join("schedstat");
+        // A thread may end between the listing and the reading.
+        let Ok(schedstat) = fs::read_to_string(path) else {
+            continue;
+        };
+        let on_cpu = schedstat.split_whitespace().next();
+        total += Duration::from_nanos(on_cpu.and_then(|ns| ns.parse().ok()).unwrap_or(0));
+    }
+    Ok(total)
+}
+
+/// Processor time of the calling thread, in nanoseconds.
+pub fn own_thread_cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
 /// Resident memory, in bytes.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, ProduceRequest, RequestHeader, TopicName,
@@ -83,13 +83,31 @@ impl Wire {
     /// # Errors
     /// As [`Wire::call`], and when the broker refuses.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> io::Result<()> {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// The same with settings of its own, by name and value.
+    ///
+    /// # Errors
+    /// As [`Wire::create_topic`].
+    pub fn create_topic_with(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> io::Result<()> {
+        let string = |text: &str| StrBytes::from_string(text.to_owned());
+        let configs = settings.iter().map(|(name, value)| {
+            CreatableTopicConfig::default().with_name(string(name)).with_value(Some(string(value)))
+        });
         let request = CreateTopicsRequest::default()
             .with_timeout_ms(ANSWER_LIMIT.as_millis() as i32)
             .with_topics(vec![
                 CreatableTopic::default()
                     .with_name(topic_name(name))
                     .with_num_partitions(partitions)
-                    .with_replication_factor(1),
+                    .with_replication_factor(1)
+                    .with_configs(configs.collect()),
             ]);
         let answer = self.call(&request, CREATE_TOPICS_VERSION)?;
         match answer.topics.first() {
@@ -145,7 +163,8 @@ impl Wire {
     }
 }
 
-fn topic_name(name: &str) -> TopicName {
+/// As the protocol crate wants it.
+pub fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
 
@@ -198,6 +217,20 @@ pub fn batch(records: i32, value_size: usize) -> Bytes {
     batch.freeze()
 }
 
+/// The largest batch of such records that takes at most `size` bytes, its header included; one record if none fits.
+pub fn batch_of_bytes(size: usize, value_size: usize) -> Bytes {
+    let mut records = (size / (value_size + 7)).max(1) as i32;
+    loop {
+        let batch = batch(records, value_size);
+        if batch.len() <= size || records == 1 {
+            return batch;
+        }
+        // A record takes a few bytes more than was guessed; what is too much says how many do not fit.
+        records -= ((batch.len() - size) / (value_size + 16)).max(1) as i32;
+        records = records.max(1);
+    }
+}
+
 fn put_varint(out: &mut BytesMut, value: i64) {
     let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
     while zigzag >= 0x80 {
@@ -212,6 +245,16 @@ mod tests {
     use kafka_protocol::records::RecordBatchDecoder;
 
     use super::*;
+
+    #[test]
+    fn a_batch_of_a_size_is_less_than_a_record_below_it() {
+        let size = 1 << 20;
+        for value_size in [1, 100, 1024] {
+            let batch = batch_of_bytes(size, value_size);
+            assert!(batch.len() <= size && batch.len() + value_size + 16 > size, "{value_size}");
+        }
+        assert_eq!(batch_of_bytes(10, 100), batch(1, 100));
+    }
 
     #[test]
     fn a_batch_of_ours_is_read_by_the_protocol_crate() {

@@ -1,6 +1,9 @@
 //! What is measured: each row a function with a name, the metrics it yields, and what is aimed at.
 
+mod bad_clients;
 mod footprint;
+mod partitions;
+mod recovery;
 mod start;
 mod throughput;
 
@@ -93,7 +96,15 @@ const CLIENT_NS: Metric = metric("client_ns_per_byte", "client CPU, ns per byte"
 const STOP: Metric = metric("stop_ms", "stop, ms", 1);
 
 /// The rows of each file, in the order in which they run and are shown.
-const GROUPS: &[&[Row]] = &[start::ROWS, footprint::IDLE, throughput::ROWS, footprint::AFTER_LOAD];
+const GROUPS: &[&[Row]] = &[
+    start::ROWS,
+    footprint::IDLE,
+    partitions::ROWS,
+    recovery::ROWS,
+    bad_clients::ROWS,
+    throughput::ROWS,
+    footprint::AFTER_LOAD,
+];
 
 /// All rows, in the order in which they run and are shown.
 pub fn all() -> impl Iterator<Item = &'static Row> {

@@ -14,7 +14,8 @@ use crate::wire::{METADATA_VERSION, Wire, metadata_request};
 
 /// From spawn to ready; a Java broker on a loaded machine takes its time.
 const READY_LIMIT: Duration = Duration::from_secs(120);
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Ten thousand files synced one by one on a slow disk take their time too.
+const STOP_LIMIT: Duration = Duration::from_secs(300);
 /// How often a broker without a ready line is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(2);
 /// Deleted topics leave the disk soon, so that the next row writes to recycled pages. Equal for all.

@@ -8,16 +8,19 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::MetadataRequest;
+
 use crate::failure::{Failure, io_failure};
 use crate::process::Process;
-use crate::wire::{METADATA_VERSION, Wire, metadata_request};
+use crate::replay::page_cache;
+use crate::wire::Wire;
 
 /// From spawn to ready; a Java broker on a loaded machine takes its time.
 const READY_LIMIT: Duration = Duration::from_secs(120);
-/// Ten thousand files synced one by one on a slow disk take their time too.
-const STOP_LIMIT: Duration = Duration::from_secs(300);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How often a broker without a ready line is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(2);
+const METADATA_VERSION: i16 = 5;
 /// Deleted topics leave the disk soon, so that the next row writes to recycled pages. Equal for all.
 const DELETE_DELAY_MS: u32 = 500;
 
@@ -67,6 +70,8 @@ pub struct Programs {
     pub apache_kafka: PathBuf,
     /// `rdkafka_load`.
     pub rdkafka_load: PathBuf,
+    /// `rdkafka_latency`.
+    pub rdkafka_latency: PathBuf,
 }
 
 /// A broker that is ready.
@@ -87,14 +92,12 @@ pub struct Broker {
 pub enum Data {
     /// An empty directory below the given one.
     EmptyDirectory,
-    /// That directory as the last broker of this kind left it.
-    LeftBehind,
     /// A directory of its own choice that it removes, without any fsync. Only highwater has it.
     Ephemeral,
 }
 
 impl Broker {
-    /// Starts a broker and waits until it is ready.
+    /// Starts a broker on an empty directory and waits until it is ready.
     ///
     /// # Errors
     /// When it cannot be started, ends, or is not ready in time; its log is named.
@@ -105,9 +108,7 @@ impl Broker {
         scratch: &Path,
     ) -> Result<Broker, Failure> {
         let directory = scratch.join(kind.name());
-        if data != Data::LeftBehind {
-            remove(&directory)?;
-        }
+        remove(&directory)?;
         fs::create_dir_all(scratch).map_err(io_failure(format!("{}", scratch.display())))?;
         let log_path = scratch.join(format!("{}.log", kind.name()));
         let log = fs::File::create(&log_path).map_err(io_failure("the broker's log"))?;
@@ -118,9 +119,7 @@ impl Broker {
             Kind::Highwater => {
                 command = Command::new(&programs.highwater);
                 match data {
-                    Data::EmptyDirectory | Data::LeftBehind => {
-                        command.arg("--data-dir").arg(&directory)
-                    }
+                    Data::EmptyDirectory => command.arg("--data-dir").arg(&directory),
                     Data::Ephemeral => command.arg("--ephemeral"),
                 };
                 command.args(["--listen", "127.0.0.1:0", "--set", &delete_delay]);
@@ -166,7 +165,9 @@ impl Broker {
 
     /// Kafka prints no ready line: it is ready when it answers Metadata and knows a broker, itself.
     fn await_metadata(&mut self, spawned: Instant) -> Result<(), String> {
-        let none = metadata_request(&[]);
+        let none = MetadataRequest::default()
+            .with_topics(Some(Vec::new()))
+            .with_allow_auto_topic_creation(false);
         loop {
             let answer = Wire::connect(self.port).and_then(|mut w| w.call(&none, METADATA_VERSION));
             if answer.is_ok_and(|answer| !answer.brokers.is_empty()) {
@@ -199,18 +200,7 @@ impl Broker {
     ///
     /// # Errors
     /// When it does not end, or ends with a failure.
-    pub fn stop(self) -> Result<Duration, Failure> {
-        let data = self.data.clone();
-        let took = self.stop_and_leave()?;
-        remove(&data)?;
-        Ok(took)
-    }
-
-    /// Stops it by SIGTERM and leaves its data for [`Data::LeftBehind`]. Returns how long it took to end.
-    ///
-    /// # Errors
-    /// When it does not end, or ends with a failure.
-    pub fn stop_and_leave(mut self) -> Result<Duration, Failure> {
+    pub fn stop(mut self) -> Result<Duration, Failure> {
         let (took, status) = self.process.stop(STOP_LIMIT)?;
         // A JVM that ends by SIGTERM after an orderly shutdown exits with 143; the null broker just dies of it.
         if self.kind == Kind::Highwater && !status.success() {
@@ -219,15 +209,16 @@ impl Broker {
                 what: format!("stopped with {status}"),
             });
         }
+        remove(&self.data)?;
         Ok(took)
     }
 
-    /// Ends it by SIGKILL, as a crash of the process would, and leaves its data for [`Data::LeftBehind`].
+    /// Brings a topic's files to the disk and out of the page cache. What the broker keeps in its own memory stays there.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn kill(mut self) -> Result<(), Failure> {
-        self.process.kill()
+    /// When the files cannot be synced.
+    pub fn drop_from_page_cache(&self, topic: &str) -> Result<(), Failure> {
+        page_cache::drop_topic(&self.data, topic).map(|_| ())
     }
 
     /// Waits until its deleted topics have left the disk.
@@ -252,14 +243,21 @@ fn remove(directory: &Path) -> Result<(), Failure> {
 /// Bytes that the files below `directory` take on the disk.
 fn size_of(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => size_of(&entry.path()),
-            Ok(metadata) => metadata.blocks() * 512,
-            Err(_) => 0,
-        })
-        .sum()
+    let files = files_below(directory).into_iter();
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+}
+
+/// Every file below `directory`; what goes meanwhile is left out.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files.extend(files_below(&entry.path())),
+            Ok(_) => files.push(entry.path()),
+            Err(_) => {}
+        }
+    }
+    files
 }
 
 /// The port in `highwater ready: node 1, 127.0.0.1:9092, 12 ms`, or in a line that is nothing else.

@@ -60,7 +60,6 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         }
         return Ok(true);
     }
-    allow_open_files();
     let rows = chosen_rows(&arguments.rows)?;
     let brokers = chosen_brokers(arguments)?;
     let rounds = arguments.rounds.unwrap_or(if arguments.smoke { 1 } else { 5 });
@@ -99,15 +98,6 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(results.failures().is_empty())
 }
 
-/// As many as the system lets this process and the brokers, which inherit it: a thousand connections need them at both ends.
-fn allow_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // A row that needs more than there are says so.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
 fn chosen_rows(names: &[String]) -> Result<Vec<&'static Row>, Failure> {
     if let Some(unknown) = names.iter().find(|name| rows::all().all(|row| row.name != **name)) {
         return Err(Failure::Usage(format!("no row {unknown}; --list names them")));
@@ -141,6 +131,7 @@ fn programs() -> Result<Programs, Failure> {
         null_broker: here.with_file_name("null_broker"),
         apache_kafka: PathBuf::from("tests/tools/apache-kafka"),
         rdkafka_load: PathBuf::from("target/bench/rdkafka_load"),
+        rdkafka_latency: PathBuf::from("target/bench/rdkafka_latency"),
     })
 }
 

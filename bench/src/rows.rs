@@ -1,16 +1,15 @@
 //! What is measured: each row a function with a name, the metrics it yields, and what is aimed at.
 
-mod bad_clients;
 mod footprint;
-mod partitions;
-mod recovery;
+mod latency;
+mod perf_test;
 mod start;
 mod throughput;
 
 use std::path::PathBuf;
 
 use crate::broker::{Broker, Kind, Programs};
-use crate::failure::Failure;
+use crate::failure::{Failure, io_failure};
 use crate::results::Metrics;
 use crate::target::Target;
 
@@ -95,20 +94,37 @@ const BROKER_NS: Metric = metric("broker_ns_per_byte", "broker CPU, ns per byte"
 const CLIENT_NS: Metric = metric("client_ns_per_byte", "client CPU, ns per byte", 2);
 const STOP: Metric = metric("stop_ms", "stop, ms", 1);
 
-/// The rows of each file, in the order in which they run and are shown.
-const GROUPS: &[&[Row]] = &[
-    start::ROWS,
-    footprint::IDLE,
-    partitions::ROWS,
-    recovery::ROWS,
-    bad_clients::ROWS,
-    throughput::ROWS,
-    footprint::AFTER_LOAD,
+/// The rows by the sections of the report, in the order in which they run and are shown.
+pub const GROUPS: &[(&str, &[Row])] = &[
+    ("Start", start::ROWS),
+    ("Idle", footprint::IDLE),
+    ("Produce", throughput::PRODUCE),
+    ("Consume", throughput::CONSUME),
+    ("End to end", latency::ROWS),
+    ("Kafka's own tool", perf_test::ROWS),
+    ("After load", footprint::AFTER_LOAD),
 ];
 
 /// All rows, in the order in which they run and are shown.
 pub fn all() -> impl Iterator<Item = &'static Row> {
-    GROUPS.iter().copied().flatten()
+    GROUPS.iter().flat_map(|(_, rows)| rows.iter())
+}
+
+/// Gives `work` the name of a fresh topic, which has left the disk when this returns.
+fn with_topic(
+    broker: &Broker,
+    name: &str,
+    partitions: i32,
+    work: impl FnOnce(&str) -> Result<Metrics, Failure>,
+) -> Result<Metrics, Failure> {
+    let creating = broker.connect()?.create_topic(name, partitions);
+    creating.map_err(io_failure(format!("creating {name}")))?;
+    let measured = work(name);
+    // A connection that has been idle for long may have been closed; topics come and go by one each.
+    let deleting = broker.connect()?.delete_topic(name);
+    deleting.map_err(io_failure(format!("deleting {name}")))?;
+    broker.await_deletion();
+    measured
 }
 
 /// The row of the machine itself, measured at the start of each round.

@@ -1,23 +1,34 @@
-//! librdkafka at full speed, one client and one partition. The client takes most of the two cores that such runs usually
-//! have, so the broker's own processor time per byte says more about it than the rate does.
+//! librdkafka at full speed, one client of each kind. The client takes most of the two cores that such runs usually have, so the
+//! broker's own processor time per byte says more about it than the rate does.
 
 use crate::broker::{Broker, Kind};
-use crate::failure::{Failure, io_failure};
+use crate::failure::Failure;
 use crate::load::{self, Direction, Load, Outcome};
 use crate::results::Metrics;
-use crate::rows::{BROKER_NS, CLIENT_NS, Context, MB_S, Measure, Row, Size, aimed};
+use crate::rows::{
+    BROKER_NS, CLIENT_NS, Context, MB_S, Measure, Metric, Row, Size, aimed, metric, with_topic,
+};
 use crate::target::Target;
 
-const WARM_UP_ROUNDS: u32 = 1;
-/// Kafka's figures halve from the first to the third run of a process.
-const WARM_UP_ROUNDS_OF_A_JVM: u32 = 3;
+const PRODUCED: &[Metric] = &[MB_S, BROKER_NS, CLIENT_NS];
+const CONSUMED: &[Metric] = PRODUCED;
+const DISK_SHARE: Metric = metric("disk_percent", "read from the disk, % of the bytes", 0);
 
-pub const ROWS: &[Row] = &[
-    Row {
-        name: "produce_1k",
-        what: "librdkafka produces 1 KiB messages, acks=all, one partition",
-        measure: Measure::Loaded(produce_1k),
-        metrics: &[
+const fn row(
+    name: &'static str,
+    what: &'static str,
+    metrics: &'static [Metric],
+    measure: fn(&Context, &Broker) -> Result<Metrics, Failure>,
+) -> Row {
+    let measure = Measure::Loaded(measure);
+    Row { name, what, measure, metrics, brokers: &Kind::ALL, most_rounds: &[] }
+}
+
+pub const PRODUCE: &[Row] = &[
+    row(
+        "produce_1k",
+        "librdkafka produces 1 KiB messages, acks=all, one partition",
+        &[
             aimed(
                 MB_S,
                 &[Target::AtLeastTimes(0.9, Kind::Null), Target::AtLeastTimes(1.8, Kind::Kafka)],
@@ -25,22 +36,12 @@ pub const ROWS: &[Row] = &[
             BROKER_NS,
             CLIENT_NS,
         ],
-        brokers: &Kind::ALL,
-        most_rounds: &[],
-    },
-    Row {
-        name: "consume_1k",
-        what: "librdkafka reads them from the start, all in the page cache",
-        measure: Measure::Loaded(consume_1k),
-        metrics: &[aimed(MB_S, &[Target::AtLeastTimes(0.85, Kind::Null)]), BROKER_NS, CLIENT_NS],
-        brokers: &Kind::ALL,
-        most_rounds: &[],
-    },
-    Row {
-        name: "produce_100",
-        what: "librdkafka produces 100 byte messages, acks=all, one partition",
-        measure: Measure::Loaded(produce_100),
-        metrics: &[
+        |context, broker| produce(context, broker, ONE_KIB),
+    ),
+    row(
+        "produce_100",
+        "librdkafka produces 100 byte messages, acks=all, one partition",
+        &[
             aimed(
                 MB_S,
                 &[Target::AtLeastTimes(0.9, Kind::Null), Target::AtLeastTimes(1.2, Kind::Kafka)],
@@ -48,72 +49,136 @@ pub const ROWS: &[Row] = &[
             BROKER_NS,
             CLIENT_NS,
         ],
-        brokers: &Kind::ALL,
-        most_rounds: &[],
-    },
-    Row {
-        name: "consume_100",
-        what: "librdkafka reads them from the start, all in the page cache",
-        measure: Measure::Loaded(consume_100),
-        metrics: &[MB_S, BROKER_NS, CLIENT_NS],
-        brokers: &Kind::ALL,
-        most_rounds: &[],
-    },
+        |context, broker| produce(context, broker, HUNDRED_BYTES),
+    ),
+    row("produce_1k_acks1", "1 KiB, acks=1, one partition", PRODUCED, |context, broker| {
+        produce(context, broker, Shape { acks: "1", ..ONE_KIB })
+    }),
+    row("produce_100_acks1", "100 bytes, acks=1, one partition", PRODUCED, |context, broker| {
+        produce(context, broker, Shape { acks: "1", ..HUNDRED_BYTES })
+    }),
+    row("produce_1k_6p", "1 KiB, acks=all, 6 partitions in turn", PRODUCED, |context, broker| {
+        produce(context, broker, Shape { partitions: 6, ..ONE_KIB })
+    }),
+    row(
+        "produce_100_6p",
+        "100 bytes, acks=all, 6 partitions in turn",
+        PRODUCED,
+        |context, broker| produce(context, broker, Shape { partitions: 6, ..HUNDRED_BYTES }),
+    ),
+    row(
+        "produce_1k_100p",
+        "1 KiB, acks=all, 100 partitions in turn",
+        PRODUCED,
+        |context, broker| produce(context, broker, Shape { partitions: 100, mib: 256, ..ONE_KIB }),
+    ),
+    row(
+        "produce_100_100p",
+        "100 bytes, acks=all, 100 partitions in turn",
+        PRODUCED,
+        |context, broker| {
+            produce(context, broker, Shape { partitions: 100, mib: 96, ..HUNDRED_BYTES })
+        },
+    ),
+    row("produce_1k_gzip", "1 KiB of text, gzip", PRODUCED, |context, broker| {
+        produce(context, broker, Shape { compression: "gzip", mib: 64, ..ONE_KIB })
+    }),
+    row("produce_1k_snappy", "1 KiB of text, snappy", PRODUCED, |context, broker| {
+        produce(context, broker, Shape { compression: "snappy", ..ONE_KIB })
+    }),
+    row("produce_1k_lz4", "1 KiB of text, lz4", PRODUCED, |context, broker| {
+        produce(context, broker, Shape { compression: "lz4", ..ONE_KIB })
+    }),
+    row("produce_1k_zstd", "1 KiB of text, zstd", PRODUCED, |context, broker| {
+        produce(context, broker, Shape { compression: "zstd", mib: 256, ..ONE_KIB })
+    }),
 ];
 
-fn load_of(context: &Context, message_size: usize) -> Load {
-    let (bytes, warm_up_messages) = match context.size {
-        Size::Full => (if message_size < 1024 { 256 << 20 } else { 512 << 20 }, 100_000),
-        Size::Smoke => (8 << 20, 1000),
-    };
-    Load { message_size, warm_up_messages, messages: bytes / message_size as u64 }
+pub const CONSUME: &[Row] = &[
+    row(
+        "consume_1k_warm",
+        "librdkafka reads 1 KiB messages from the start, all in the page cache",
+        &[aimed(MB_S, &[Target::AtLeastTimes(0.85, Kind::Null)]), BROKER_NS, CLIENT_NS],
+        |context, broker| consume(context, broker, ONE_KIB, Cache::Warm),
+    ),
+    row(
+        "consume_100_warm",
+        "100 byte messages from the start, all in the page cache",
+        CONSUMED,
+        |context, broker| consume(context, broker, HUNDRED_BYTES, Cache::Warm),
+    ),
+    row(
+        "consume_1k_cold",
+        "1 KiB messages from the start, on the disk and dropped from the page cache",
+        &[MB_S, BROKER_NS, CLIENT_NS, DISK_SHARE],
+        |context, broker| consume(context, broker, ONE_KIB, Cache::Cold),
+    ),
+    row(
+        "consume_100_cold",
+        "100 byte messages from the start, on the disk and dropped from the page cache",
+        &[MB_S, BROKER_NS, CLIENT_NS, DISK_SHARE],
+        |context, broker| consume(context, broker, HUNDRED_BYTES, Cache::Cold),
+    ),
+    row(
+        "consume_1k_tail",
+        "1 KiB messages as a second librdkafka produces them; the consumer's CPU, and the broker's for both",
+        &[aimed(MB_S, &[Target::AtLeastTimes(0.85, Kind::Null)]), BROKER_NS, CLIENT_NS],
+        |context, broker| tail(context, broker, ONE_KIB),
+    ),
+    row(
+        "consume_100_tail",
+        "100 byte messages as a second librdkafka produces them",
+        CONSUMED,
+        |context, broker| tail(context, broker, HUNDRED_BYTES),
+    ),
+];
+
+/// What a producer sends.
+#[derive(Clone, Copy)]
+struct Shape {
+    message_size: usize,
+    /// Values in all, in MiB; as much as takes every broker some seconds at most, and never more than a GiB.
+    mib: u64,
+    partitions: i32,
+    acks: &'static str,
+    compression: &'static str,
 }
 
-/// Produce, 1 KiB.
-fn produce_1k(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
-    produce(context, broker, "produce_1k", load_of(context, 1024))
-}
+const ONE_KIB: Shape =
+    Shape { message_size: 1024, mib: 512, partitions: 1, acks: "all", compression: "none" };
+const HUNDRED_BYTES: Shape = Shape { message_size: 100, mib: 256, ..ONE_KIB };
 
-/// Produce, 100 bytes.
-fn produce_100(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
-    produce(context, broker, "produce_100", load_of(context, 100))
-}
-
-/// Consume, 1 KiB.
-fn consume_1k(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
-    consume(context, broker, "consume_1k", load_of(context, 1024))
-}
-
-/// Consume, 100 bytes.
-fn consume_100(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
-    consume(context, broker, "consume_100", load_of(context, 100))
-}
-
-/// The same work, not measured: so that code that compiles while it runs is hot, and pages and connections have been used.
-///
-/// # Errors
-/// As the rows.
-pub fn warm_up(context: &Context, broker: &Broker) -> Result<(), Failure> {
-    let rounds = match context.size {
-        Size::Full if broker.kind.compiles_while_running() => WARM_UP_ROUNDS_OF_A_JVM,
-        Size::Full => WARM_UP_ROUNDS,
-        Size::Smoke => 0,
-    };
-    for _ in 0..rounds {
-        consume(context, broker, "warm_1k", load_of(context, 1024))?;
-        consume(context, broker, "warm_100", load_of(context, 100))?;
+impl Shape {
+    fn load(self, context: &Context) -> Load {
+        let (mib, warm_up_messages) = match context.size {
+            // A sixteenth, so that a row which sends little warms up with little.
+            Size::Full => (self.mib, (self.mib << 16) / self.message_size as u64),
+            Size::Smoke => (2, 1000),
+        };
+        let messages = (mib << 20) / self.message_size as u64;
+        Load { message_size: self.message_size, warm_up_messages, messages }
     }
-    Ok(())
+
+    fn settings(self) -> Vec<String> {
+        vec![format!("acks={}", self.acks), format!("compression.codec={}", self.compression)]
+    }
 }
 
-fn produce(
-    context: &Context,
-    broker: &Broker,
-    topic: &str,
-    load: Load,
-) -> Result<Metrics, Failure> {
-    with_topic(broker, topic, || {
-        let outcome = load::run(&context.programs, broker, Direction::Produce, topic, load)?;
+/// Where the records are when a consumer asks for them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cache {
+    /// Written a moment ago.
+    Warm,
+    /// On the disk only, but for what the broker itself keeps.
+    Cold,
+}
+
+fn produce(context: &Context, broker: &Broker, shape: Shape) -> Result<Metrics, Failure> {
+    let load = shape.load(context);
+    with_topic(broker, "produced", shape.partitions, |topic| {
+        let programs = &context.programs;
+        let outcome =
+            load::run(programs, broker, Direction::Produce, topic, load, &shape.settings())?;
         Ok(metrics(load, outcome))
     })
 }
@@ -122,38 +187,79 @@ fn produce(
 fn consume(
     context: &Context,
     broker: &Broker,
-    topic: &str,
-    load: Load,
+    shape: Shape,
+    cache: Cache,
 ) -> Result<Metrics, Failure> {
-    with_topic(broker, topic, || {
-        load::run(&context.programs, broker, Direction::Produce, topic, load)?;
-        let whole =
-            Load { warm_up_messages: 0, messages: load.warm_up_messages + load.messages, ..load };
-        let outcome = load::run(&context.programs, broker, Direction::Consume, topic, whole)?;
-        Ok(metrics(whole, outcome))
+    let load = shape.load(context);
+    let programs = &context.programs;
+    with_topic(broker, "consumed", 1, |topic| {
+        load::run(programs, broker, Direction::Produce, topic, load, &shape.settings())?;
+        if cache == Cache::Cold {
+            broker.drop_from_page_cache(topic)?;
+        }
+        let read_before = broker.process.read_from_disk()?;
+        let outcome = load::run(programs, broker, Direction::Consume, topic, load.all(), &[])?;
+        let mut metrics = metrics(load.all(), outcome);
+        if cache == Cache::Cold {
+            let read = broker.process.read_from_disk()? - read_before;
+            metrics.push((DISK_SHARE.key, read as f64 * 100.0 / load.all().bytes() as f64));
+        }
+        Ok(metrics)
     })
 }
 
-/// With a fresh topic of one partition, which has left the disk when this returns.
-fn with_topic(
-    broker: &Broker,
-    topic: &str,
-    work: impl FnOnce() -> Result<Metrics, Failure>,
-) -> Result<Metrics, Failure> {
-    let mut wire = broker.connect()?;
-    wire.create_topic(topic, 1).map_err(io_failure(format!("creating {topic}")))?;
-    let measured = work();
-    // A connection that has been idle for long may have been closed; topics come and go by one each.
-    broker.connect()?.delete_topic(topic).map_err(io_failure(format!("deleting {topic}")))?;
-    broker.await_deletion();
-    measured
+/// The consumer waits at the end of an empty topic when the producer begins.
+fn tail(context: &Context, broker: &Broker, shape: Shape) -> Result<Metrics, Failure> {
+    let load = Load { warm_up_messages: 0, ..shape.load(context) };
+    let programs = &context.programs;
+    with_topic(broker, "followed", 1, |topic| {
+        let mut consumer = load::start(programs, broker, Direction::Follow, topic, load, &[])?;
+        let mut producer =
+            load::start(programs, broker, Direction::Produce, topic, load, &shape.settings())?;
+        let before = broker.process.cpu()?;
+        consumer.go();
+        producer.go();
+        let figures = consumer.figures();
+        let broker_cpu = broker.process.cpu()?.saturating_sub(before);
+        producer.figures()?; // a producer that failed is the reason for a consumer that waited in vain
+        Ok(metrics(load, Outcome::of(&figures?, broker_cpu)?))
+    })
+}
+
+/// The same work, not measured: so that code that compiles while it runs is hot, and pages and connections have been used.
+///
+/// # Errors
+/// As the rows.
+pub fn warm_up(context: &Context, broker: &Broker) -> Result<(), Failure> {
+    let rounds = match context.size {
+        // Kafka's figures halve from the first to the third run of a process.
+        Size::Full if broker.kind.compiles_while_running() => 3,
+        Size::Full => 1,
+        Size::Smoke => 0,
+    };
+    for _ in 0..rounds {
+        consume(context, broker, ONE_KIB, Cache::Warm)?;
+        consume(context, broker, HUNDRED_BYTES, Cache::Warm)?;
+    }
+    Ok(())
+}
+
+/// The rate in MB/s at which the broker takes 1 KiB messages, measured shortly.
+///
+/// # Errors
+/// As the rows.
+pub fn peak(context: &Context, broker: &Broker) -> Result<f64, Failure> {
+    let shape = Shape { mib: 192, ..ONE_KIB };
+    let measured = produce(context, broker, shape)?;
+    let rate = measured.iter().find(|(key, _)| *key == MB_S.key);
+    Ok(rate.map_or(0.0, |(_, rate)| *rate))
 }
 
 fn metrics(load: Load, outcome: Outcome) -> Metrics {
     let bytes = load.bytes() as f64;
     vec![
-        ("mb_s", bytes / 1e6 / outcome.elapsed.as_secs_f64()),
-        ("broker_ns_per_byte", outcome.broker_cpu.as_secs_f64() * 1e9 / bytes),
-        ("client_ns_per_byte", outcome.client_cpu.as_secs_f64() * 1e9 / bytes),
+        (MB_S.key, bytes / 1e6 / outcome.elapsed.as_secs_f64()),
+        (BROKER_NS.key, outcome.broker_cpu.as_secs_f64() * 1e9 / bytes),
+        (CLIENT_NS.key, outcome.client_cpu.as_secs_f64() * 1e9 / bytes),
     ]
 }

@@ -8,19 +8,17 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::MetadataRequest;
-
 use crate::failure::{Failure, io_failure};
 use crate::process::Process;
 use crate::replay::page_cache;
-use crate::wire::Wire;
+use crate::wire::{METADATA_VERSION, Wire, metadata_request};
 
 /// From spawn to ready; a Java broker on a loaded machine takes its time.
 const READY_LIMIT: Duration = Duration::from_secs(120);
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Ten thousand files synced one by one on a slow disk take their time too.
+const STOP_LIMIT: Duration = Duration::from_secs(300);
 /// How often a broker without a ready line is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(2);
-const METADATA_VERSION: i16 = 5;
 /// Deleted topics leave the disk soon, so that the next row writes to recycled pages. Equal for all.
 const DELETE_DELAY_MS: u32 = 500;
 
@@ -92,12 +90,14 @@ pub struct Broker {
 pub enum Data {
     /// An empty directory below the given one.
     EmptyDirectory,
+    /// That directory as the last broker of this kind left it.
+    LeftBehind,
     /// A directory of its own choice that it removes, without any fsync. Only highwater has it.
     Ephemeral,
 }
 
 impl Broker {
-    /// Starts a broker on an empty directory and waits until it is ready.
+    /// Starts a broker and waits until it is ready.
     ///
     /// # Errors
     /// When it cannot be started, ends, or is not ready in time; its log is named.
@@ -108,7 +108,9 @@ impl Broker {
         scratch: &Path,
     ) -> Result<Broker, Failure> {
         let directory = scratch.join(kind.name());
-        remove(&directory)?;
+        if data != Data::LeftBehind {
+            remove(&directory)?;
+        }
         fs::create_dir_all(scratch).map_err(io_failure(format!("{}", scratch.display())))?;
         let log_path = scratch.join(format!("{}.log", kind.name()));
         let log = fs::File::create(&log_path).map_err(io_failure("the broker's log"))?;
@@ -119,7 +121,9 @@ impl Broker {
             Kind::Highwater => {
                 command = Command::new(&programs.highwater);
                 match data {
-                    Data::EmptyDirectory => command.arg("--data-dir").arg(&directory),
+                    Data::EmptyDirectory | Data::LeftBehind => {
+                        command.arg("--data-dir").arg(&directory)
+                    }
                     Data::Ephemeral => command.arg("--ephemeral"),
                 };
                 command.args(["--listen", "127.0.0.1:0", "--set", &delete_delay]);
@@ -165,9 +169,7 @@ impl Broker {
 
     /// Kafka prints no ready line: it is ready when it answers Metadata and knows a broker, itself.
     fn await_metadata(&mut self, spawned: Instant) -> Result<(), String> {
-        let none = MetadataRequest::default()
-            .with_topics(Some(Vec::new()))
-            .with_allow_auto_topic_creation(false);
+        let none = metadata_request(&[]);
         loop {
             let answer = Wire::connect(self.port).and_then(|mut w| w.call(&none, METADATA_VERSION));
             if answer.is_ok_and(|answer| !answer.brokers.is_empty()) {
@@ -200,7 +202,18 @@ impl Broker {
     ///
     /// # Errors
     /// When it does not end, or ends with a failure.
-    pub fn stop(mut self) -> Result<Duration, Failure> {
+    pub fn stop(self) -> Result<Duration, Failure> {
+        let data = self.data.clone();
+        let took = self.stop_and_leave()?;
+        remove(&data)?;
+        Ok(took)
+    }
+
+    /// Stops it by SIGTERM and leaves its data for [`Data::LeftBehind`]. Returns how long it took to end.
+    ///
+    /// # Errors
+    /// When it does not end, or ends with a failure.
+    pub fn stop_and_leave(mut self) -> Result<Duration, Failure> {
         let (took, status) = self.process.stop(STOP_LIMIT)?;
         // A JVM that ends by SIGTERM after an orderly shutdown exits with 143; the null broker just dies of it.
         if self.kind == Kind::Highwater && !status.success() {
@@ -209,8 +222,15 @@ impl Broker {
                 what: format!("stopped with {status}"),
             });
         }
-        remove(&self.data)?;
         Ok(took)
+    }
+
+    /// Ends it by SIGKILL, as a crash of the process would, and leaves its data for [`Data::LeftBehind`].
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(mut self) -> Result<(), Failure> {
+        self.process.kill()
     }
 
     /// Brings a topic's files to the disk and out of the page cache. What the broker keeps in its own memory stays there.

@@ -60,6 +60,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         }
         return Ok(true);
     }
+    allow_open_files();
     let rows = chosen_rows(&arguments.rows)?;
     let brokers = chosen_brokers(arguments)?;
     let rounds = arguments.rounds.unwrap_or(if arguments.smoke { 1 } else { 5 });
@@ -96,6 +97,15 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     println!("{}", table::render(&results, &rows, &brokers));
     println!("{}", path.display());
     Ok(results.failures().is_empty())
+}
+
+/// As many as the system lets this process and the brokers, which inherit it: a thousand connections need them at both ends.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // A row that needs more than there are says so.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn chosen_rows(names: &[String]) -> Result<Vec<&'static Row>, Failure> {

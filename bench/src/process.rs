@@ -69,9 +69,31 @@ impl Process {
         fs::read_dir(format!("/proc/{}/task", self.id())).map_or(0, Iterator::count)
     }
 
+    /// How many files and sockets it has open, and how many of them are sockets.
+    pub fn descriptors(&self) -> Descriptors {
+        let links = fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
+        let mut found = Descriptors::default();
+        for link in links {
+            found.all += 1;
+            // One that was closed since the listing counts as a file: the error of one is no matter.
+            let target = fs::read_link(link.path()).unwrap_or_default();
+            found.sockets += usize::from(target.to_string_lossy().starts_with("socket:"));
+        }
+        found
+    }
+
     /// Whether it has ended already, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it at once (SIGKILL) and waits until it is gone.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map(|_| ()).map_err(io_failure(format!("killing process {}", self.id())))
     }
 
     /// Asks it to stop (SIGTERM) and waits for its end. Returns the time between the two.
@@ -135,6 +157,15 @@ pub fn own_thread_cpu() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
 }
 
+/// Open descriptors of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Descriptors {
+    /// Of any kind.
+    pub all: usize,
+    /// Sockets among them.
+    pub sockets: usize,
+}
+
 /// Resident memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -167,6 +198,7 @@ mod tests {
         let memory = process.memory().expect("alive");
         assert!(memory.resident > 0 && memory.peak >= memory.resident);
         assert_eq!(process.threads(), 1);
+        assert!(process.descriptors().all >= 2);
         let (_, status) = process.stop(Duration::from_secs(10)).expect("it stops");
         assert!(!status.success());
     }

@@ -1,8 +1,11 @@
 //! What is measured: each row a function with a name, the metrics it yields, and what is aimed at.
 
+mod bad_clients;
 mod footprint;
 mod latency;
+mod partitions;
 mod perf_test;
+mod recovery;
 mod start;
 mod throughput;
 
@@ -98,6 +101,9 @@ const STOP: Metric = metric("stop_ms", "stop, ms", 1);
 pub const GROUPS: &[(&str, &[Row])] = &[
     ("Start", start::ROWS),
     ("Idle", footprint::IDLE),
+    ("10,000 partitions", partitions::ROWS),
+    ("Recovery", recovery::ROWS),
+    ("Bad clients", bad_clients::ROWS),
     ("Produce", throughput::PRODUCE),
     ("Consume", throughput::CONSUME),
     ("End to end", latency::ROWS),

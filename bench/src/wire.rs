@@ -2,22 +2,31 @@
 //! acknowledged. Its own cost is some tens of microseconds, which no larger client of ours could promise.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, ProduceRequest, RequestHeader, TopicName,
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest,
+    RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
 const CREATE_TOPICS_VERSION: i16 = 4;
 const DELETE_TOPICS_VERSION: i16 = 3;
 const PRODUCE_VERSION: i16 = 8;
+/// Of [`fetch_request`].
+pub const FETCH_VERSION: i16 = 11;
+/// Of [`metadata_request`].
+pub const METADATA_VERSION: i16 = 5;
+const FETCH_WAIT: Duration = Duration::from_secs(1);
 /// What a broker is given to create a topic, or to accept a record.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -46,19 +55,7 @@ impl Wire {
     /// When the connection ends, the answer takes too long or is not understood.
     pub fn call<R: Request>(&mut self, request: &R, version: i16) -> io::Result<R::Response> {
         self.next_correlation_id += 1;
-        let mut out = BytesMut::new();
-        out.put_i32(0);
-        RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.next_correlation_id)
-            .with_client_id(Some(StrBytes::from_static_str("highwater-bench")))
-            .encode(&mut out, R::header_version(version))
-            .map_err(invalid)?;
-        request.encode(&mut out, version).map_err(invalid)?;
-        let size = (out.len() - 4) as u32;
-        out[..4].copy_from_slice(&size.to_be_bytes());
-        self.stream.write_all(&out)?;
+        self.stream.write_all(&frame(request, version, self.next_correlation_id)?)?;
 
         let mut size = [0; 4];
         self.stream.read_exact(&mut size)?;
@@ -132,35 +129,154 @@ impl Wire {
     }
 
     /// Produces one batch to partition 0 with acks=all; a broker that does not lead the partition yet is asked again at once.
+    /// Returns the batch's base offset.
     ///
     /// # Errors
     /// As [`Wire::call`], when the broker refuses, or does not lead after half a minute.
-    pub fn produce(&mut self, topic: &str, batch: &Bytes) -> io::Result<()> {
-        let partition =
-            PartitionProduceData::default().with_index(0).with_records(Some(batch.clone()));
-        let request = ProduceRequest::default()
-            .with_acks(-1)
-            .with_timeout_ms(ANSWER_LIMIT.as_millis() as i32)
-            .with_topic_data(vec![
-                TopicProduceData::default()
-                    .with_name(topic_name(topic))
-                    .with_partition_data(vec![partition]),
-            ]);
+    pub fn produce(&mut self, topic: &str, batch: &Bytes) -> io::Result<i64> {
+        self.produce_to_each(topic, 0..1, batch)
+    }
+
+    /// The same batch to each of these partitions, in one request; those that have no leader yet are tried again.
+    /// Returns the base offset in one of them.
+    ///
+    /// # Errors
+    /// As [`Wire::produce`].
+    pub fn produce_to_each(
+        &mut self,
+        topic: &str,
+        partitions: Range<i32>,
+        batch: &Bytes,
+    ) -> io::Result<i64> {
+        let mut due: Vec<i32> = partitions.collect();
+        let mut base_offset = 0;
         let began = Instant::now();
-        loop {
+        while !due.is_empty() {
+            let to_one = |index: &i32| {
+                PartitionProduceData::default().with_index(*index).with_records(Some(batch.clone()))
+            };
+            let request = ProduceRequest::default()
+                .with_acks(-1)
+                .with_timeout_ms(ANSWER_LIMIT.as_millis() as i32)
+                .with_topic_data(vec![
+                    TopicProduceData::default()
+                        .with_name(topic_name(topic))
+                        .with_partition_data(due.iter().map(to_one).collect()),
+                ]);
             let answer = self.call(&request, PRODUCE_VERSION)?;
-            let partition =
-                answer.responses.first().and_then(|topic| topic.partition_responses.first());
-            match partition.map(|partition| partition.error_code) {
-                Some(0) => return Ok(()),
-                Some(code)
-                    if began.elapsed() < ANSWER_LIMIT
-                        && (code == ResponseError::UnknownTopicOrPartition.code()
-                            || code == ResponseError::NotLeaderOrFollower.code()) => {}
-                code => return Err(refused("Produce", code)),
+            let answered = answer.responses.first().map(|topic| &topic.partition_responses);
+            if answered.map_or(0, Vec::len) != due.len() {
+                return Err(refused("Produce", None));
+            }
+            due.clear();
+            for partition in answered.into_iter().flatten() {
+                match partition.error_code {
+                    0 => base_offset = partition.base_offset,
+                    code if is_not_yet(code) && began.elapsed() < ANSWER_LIMIT => {
+                        due.push(partition.index);
+                    }
+                    code => return Err(refused("Produce", Some(code))),
+                }
             }
         }
+        Ok(base_offset)
     }
+
+    /// Reads from partition `partition` of `topic` from `offset`, waiting up to a second for a first byte. Returns the record
+    /// bytes, of which the last batch may be cut, and the high watermark.
+    ///
+    /// # Errors
+    /// As [`Wire::call`], and when the broker refuses.
+    pub fn fetch(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_bytes: i32,
+    ) -> io::Result<(Bytes, i64)> {
+        let request = fetch_request(topic, partition, offset, max_bytes);
+        let answer = self.call(&request, FETCH_VERSION)?;
+        match answer.responses.first().and_then(|topic| topic.partitions.first()) {
+            Some(found) if found.error_code == 0 => {
+                Ok((found.records.clone().unwrap_or_default(), found.high_watermark))
+            }
+            found => Err(refused("Fetch", found.map(|found| found.error_code))),
+        }
+    }
+
+    /// How many partitions of these topics have a leader, by one Metadata request.
+    ///
+    /// # Errors
+    /// As [`Wire::call`].
+    pub fn led_partitions(&mut self, topics: &[&str]) -> io::Result<usize> {
+        let answer = self.call(&metadata_request(topics), METADATA_VERSION)?;
+        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+        Ok(partitions.filter(|partition| partition.leader_id.0 >= 0).count())
+    }
+}
+
+/// A bare connection to loopback whose receive buffer has about so many bytes, which must be said before it is connected.
+///
+/// # Errors
+/// When nobody listens.
+pub fn connect_with_receive_buffer(port: u16, size_bytes: usize) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, connect, ipproto, socket, sockopt};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP))?;
+    sockopt::set_socket_recv_buffer_size(&socket, size_bytes)?;
+    connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    Ok(TcpStream::from(socket))
+}
+
+/// A request as it goes over the wire, size prefix included.
+///
+/// # Errors
+/// When it sets what this version lacks.
+pub fn frame<R: Request>(request: &R, version: i16, correlation_id: i32) -> io::Result<Bytes> {
+    let mut out = BytesMut::new();
+    out.put_i32(0);
+    RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation_id)
+        .with_client_id(Some(StrBytes::from_static_str("highwater-bench")))
+        .encode(&mut out, R::header_version(version))
+        .map_err(invalid)?;
+    request.encode(&mut out, version).map_err(invalid)?;
+    let size = (out.len() - 4) as u32;
+    out[..4].copy_from_slice(&size.to_be_bytes());
+    Ok(out.freeze())
+}
+
+/// The request of [`Wire::fetch`], in [`FETCH_VERSION`].
+pub fn fetch_request(topic: &str, partition: i32, offset: i64, max_bytes: i32) -> FetchRequest {
+    FetchRequest::default()
+        .with_max_wait_ms(FETCH_WAIT.as_millis() as i32)
+        .with_min_bytes(1)
+        .with_max_bytes(max_bytes)
+        .with_session_id(0)
+        .with_session_epoch(-1)
+        .with_topics(vec![FetchTopic::default().with_topic(topic_name(topic)).with_partitions(
+            vec![
+                FetchPartition::default()
+                    .with_partition(partition)
+                    .with_fetch_offset(offset)
+                    .with_partition_max_bytes(max_bytes),
+            ],
+        )])
+}
+
+/// A request for these topics, none of them to be created, in [`METADATA_VERSION`].
+pub fn metadata_request(topics: &[&str]) -> MetadataRequest {
+    let topic = |name: &&str| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+    MetadataRequest::default()
+        .with_topics(Some(topics.iter().map(topic).collect()))
+        .with_allow_auto_topic_creation(false)
+}
+
+/// Whether a broker that has just created or loaded a partition may say so.
+fn is_not_yet(code: i16) -> bool {
+    code == ResponseError::UnknownTopicOrPartition.code()
+        || code == ResponseError::NotLeaderOrFollower.code()
 }
 
 /// As the protocol crate wants it.

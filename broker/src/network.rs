@@ -9,3 +9,4 @@ pub mod frame;
 pub mod frame_check;
 pub mod listener;
 pub mod response;
+mod response_writer;

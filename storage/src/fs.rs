@@ -131,6 +131,15 @@ pub trait FsFile: Debug + Send + Sync {
     /// What the disk says.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 
+    /// Reads from `position` what is in memory, without waiting for the disk: up to `buffer.len()` bytes, fewer at the
+    /// end of the file and before a page that is not there. A disk that cannot tell waits.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the first byte is not in memory; else what the disk says.
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.read_at(buffer, position)
+    }
+
     /// Writes all of `parts`, one after the other, from `position`. With an error any part of it may
     /// have been written.
     ///

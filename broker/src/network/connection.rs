@@ -5,16 +5,16 @@
 //! [`MAX_WAITING_REQUESTS`] requests and [`MAX_WAITING_BYTES`] of their frames wait that way.
 
 use super::frame::FrameReader;
-use super::response::{Chunk, Response};
+use super::response::Response;
+use super::response_writer::write;
 use crate::api::dispatch::{Dispatcher, Reply};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -22,8 +22,6 @@ use tokio::sync::watch;
 pub const MAX_WAITING_REQUESTS: usize = 64;
 /// Bytes of request frames of one connection that may wait for answers at once.
 pub const MAX_WAITING_BYTES: usize = 128 * 1024 * 1024;
-/// Record bytes read from a file and written to the socket at once.
-const FILE_STEP_BYTES: usize = 256 * 1024;
 
 /// What a handler must know of the connection that its request came in on.
 #[derive(Debug, Clone)]
@@ -76,7 +74,7 @@ pub async fn serve(
                 let done = waiting.pop_front().expect("guarded by the branch");
                 waiting_bytes -= done.frame_bytes;
                 match answer {
-                    Some(response) => if let Err(error) = write(&mut stream, response).await {
+                    Some(response) => if let Err(error) = write(&stream, response).await {
                         break Err(Ended::Io(error));
                     },
                     None => break Err(Ended::Unanswerable),
@@ -91,7 +89,7 @@ pub async fn serve(
                 let frame_bytes = frame.len();
                 match dispatcher.dispatch(&context, frame) {
                     Ok(Reply::Now(response)) if nothing_waits => {
-                        if let Err(error) = write(&mut stream, response).await {
+                        if let Err(error) = write(&stream, response).await {
                             break Err(Ended::Io(error));
                         }
                     }
@@ -206,42 +204,4 @@ async fn next_frame(
         }
         _ => read.await,
     }
-}
-
-/// Writes one answer: runs of memory chunks by one vectored write, file chunks through a bounded buffer.
-async fn write(stream: &mut TcpStream, response: Response) -> io::Result<()> {
-    let mut run: Vec<Bytes> = Vec::new();
-    for chunk in response.into_chunks() {
-        match chunk {
-            Chunk::Memory(bytes) => run.push(bytes),
-            Chunk::File(slice) => {
-                let mut buffer = BytesMut::zeroed(FILE_STEP_BYTES.min(slice.size_bytes));
-                let mut done = 0;
-                while done < slice.size_bytes {
-                    let step = (slice.size_bytes - done).min(buffer.len());
-                    slice.file.read_exact_at(&mut buffer[..step], slice.position + done as u64)?;
-                    write_run(stream, &mut run, &buffer[..step]).await?;
-                    done += step;
-                }
-            }
-        }
-    }
-    write_run(stream, &mut run, &[]).await
-}
-
-/// Writes the collected memory chunks and then `last`, and forgets the chunks.
-async fn write_run(stream: &mut TcpStream, run: &mut Vec<Bytes>, last: &[u8]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> =
-        run.iter().map(|bytes| IoSlice::new(bytes)).chain([IoSlice::new(last)]).collect();
-    let mut remaining = &mut slices[..];
-    IoSlice::advance_slices(&mut remaining, 0); // drops empty slices at the front
-    while !remaining.is_empty() {
-        let written = stream.write_vectored(remaining).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        IoSlice::advance_slices(&mut remaining, written);
-    }
-    run.clear();
-    Ok(())
 }

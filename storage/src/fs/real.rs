@@ -1,14 +1,16 @@
 //! The real disk.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode};
 use crate::index_file::{self, MappedBytes};
@@ -49,7 +51,8 @@ impl Fs for RealFs {
             OpenMode::Create => _ = options.write(true).create(true).truncate(false),
             OpenMode::Truncate => _ = options.write(true).create(true).truncate(true),
         }
-        Ok(Arc::new(RealFile { file: options.open(path)?, syncs: self.syncs }))
+        let file = options.open(path)?;
+        Ok(Arc::new(RealFile { file, syncs: self.syncs, reads_cached: AtomicBool::new(true) }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -104,9 +107,7 @@ impl Fs for RealFs {
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
-            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
+            Err(Errno::ACCESS | Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error.into()),
         }
     }
@@ -123,6 +124,8 @@ impl FsLock for RealLock {}
 struct RealFile {
     file: File,
     syncs: bool,
+    /// Until its file system says that it cannot read without waiting (`RWF_NOWAIT`).
+    reads_cached: AtomicBool,
 }
 
 impl FsFile for RealFile {
@@ -143,6 +146,21 @@ impl FsFile for RealFile {
         Ok(read)
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        while self.reads_cached.load(Ordering::Relaxed) {
+            let parts = &mut [IoSliceMut::new(buffer)];
+            match rustix::io::preadv2(&self.file, parts, position, ReadWriteFlags::NOWAIT) {
+                Ok(count) => return Ok(count),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    self.reads_cached.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.read_at(buffer, position)
+    }
+
     fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut rest = parts;
         let mut position = position;
@@ -154,7 +172,7 @@ impl FsFile for RealFile {
                     position += count as u64;
                     IoSlice::advance_slices(&mut rest, count);
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -194,6 +212,17 @@ mod tests {
         assert_eq!(read_file(&fs, &path, 100).unwrap(), b"\0\0abcde");
         assert_eq!(read_file(&fs, &path, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(&*file.map().unwrap(), b"\0\0abcde");
+    }
+
+    #[test]
+    fn what_was_just_written_is_read_without_the_disk_and_nothing_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealFs::new().open(&dir.path().join("f"), OpenMode::Create).unwrap();
+        file.write_at(&mut [IoSlice::new(b"abcde")], 0).unwrap();
+        let mut buffer = [0; 4];
+        assert_eq!(file.read_cached_at(&mut buffer, 3).unwrap(), 2);
+        assert_eq!(&buffer[..2], b"de");
+        assert_eq!(file.read_cached_at(&mut buffer, 5).unwrap(), 0);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod recovery;
 pub mod retention;
 pub mod segment;
 pub mod segments;
+pub(crate) mod tail_cache;
 pub mod time_index;
 pub mod timestamp;
 pub mod topic_partition;

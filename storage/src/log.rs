@@ -166,6 +166,10 @@ pub struct Log {
     /// Bytes past the recovery point, as counted in the log directory too.
     unflushed_bytes: u64,
     size_bytes: u64,
+    /// Names it in the tail cache.
+    tail: u64,
+    /// Whether readers follow its end, so that what is appended is kept in memory for them.
+    is_followed: bool,
     /// How often the log was cut or deleted, for reads that are carried out without the lock.
     truncations: Arc<AtomicU64>,
     /// Whether anything changed since a clean stop.
@@ -183,6 +187,7 @@ impl Log {
         config: Arc<LogConfig>,
     ) -> Log {
         let path = dir.path().join(topic_partition.to_string()).into();
+        let tail = dir.new_segment_key();
         Log {
             dir,
             path,
@@ -197,6 +202,8 @@ impl Log {
             progress: FlushProgress::new(Offset::ZERO),
             unflushed_bytes: 0,
             size_bytes: 0,
+            tail,
+            is_followed: false,
             truncations: Arc::default(),
             is_changed: false,
             pending_epoch: None,
@@ -344,6 +351,21 @@ impl Log {
         loaded.producers.handle_high_watermark(high_watermark);
         self.first_unstable =
             self.loaded().and_then(|loaded| loaded.producers.first_unstable_offset());
+    }
+
+    /// Keeps what was just written in memory, if somebody follows the log's end.
+    fn note_written(&mut self, previous_end: Offset, stored: &[StoredBatch]) {
+        if self.is_followed {
+            self.is_followed = self.dir.tails().append(self.tail, previous_end, stored);
+        }
+    }
+
+    /// Before anything is cut: nothing is served from memory that the file may lose.
+    fn forget_tail(&mut self) {
+        if self.is_followed {
+            self.is_followed = false;
+            self.dir.tails().forget(self.tail);
+        }
     }
 
     fn add_unflushed(&mut self, bytes: u64) {
@@ -566,6 +588,7 @@ impl Log {
         // Before the directory's name may become that of another topic's log: what was planned to be read or
         // synced here must not be done there.
         self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.forget_tail();
         if let Some(loaded) = self.loaded() {
             loaded.epoch_file.mark_deleted();
             for segment in loaded.segments.iter() {
@@ -580,6 +603,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        self.forget_tail();
         self.sub_unflushed(u64::MAX);
     }
 }

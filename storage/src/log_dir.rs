@@ -27,6 +27,7 @@ use work::Work;
 
 use crate::checkpoint::{CheckpointError, write_atomically};
 use crate::fs::{Fs, FsLock, is_disk_full, read_file};
+use crate::tail_cache::TailCache;
 
 const LOCK_FILE: &str = ".lock";
 const META_PROPERTIES_FILE: &str = "meta.properties";
@@ -100,6 +101,9 @@ pub enum OpenDirError {
     },
 }
 
+/// Memory for batches just appended, of all logs that are followed at their end.
+const TAIL_CACHE_BYTES: usize = 8 << 20;
+
 type OfflineListener = Box<dyn Fn(&DiskError) + Send + Sync>;
 
 /// One log directory, locked. Shared by all its logs.
@@ -110,6 +114,7 @@ pub struct LogDir {
     offline: OnceLock<Arc<str>>,
     listener: OnceLock<OfflineListener>,
     files: FileCache,
+    tails: TailCache,
     next_segment_key: AtomicU64,
     unflushed_bytes: AtomicU64,
     checkpoints: Checkpoints,
@@ -170,6 +175,7 @@ impl LogDir {
             offline: OnceLock::new(),
             listener: OnceLock::new(),
             files: FileCache::new(),
+            tails: TailCache::new(TAIL_CACHE_BYTES),
             next_segment_key: AtomicU64::new(0),
             unflushed_bytes: AtomicU64::new(0),
             checkpoints: Checkpoints::default(),
@@ -261,7 +267,7 @@ impl LogDir {
         offline
     }
 
-    /// A key for a segment's files in the cache; no two are the same.
+    /// A key for a segment's files, or a log's tail, in their caches; no two are the same.
     pub(crate) fn new_segment_key(&self) -> u64 {
         self.next_segment_key.fetch_add(1, Ordering::Relaxed)
     }
@@ -272,6 +278,11 @@ impl LogDir {
 
     fn work(&self) -> &Work {
         &self.work
+    }
+
+    /// What was just appended to its logs.
+    pub(crate) fn tails(&self) -> &TailCache {
+        &self.tails
     }
 
     pub(crate) fn files(&self) -> &FileCache {

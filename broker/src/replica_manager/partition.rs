@@ -279,6 +279,7 @@ impl Partition {
             let records = if from < upper_bound {
                 Some(log.read_plan(from, upper_bound, now).map_err(ReadError::from_log)?)
             } else {
+                log.note_follower();
                 None
             };
             Ok(PlannedRead { snapshot, records, diverging_epoch: None })

@@ -145,6 +145,7 @@ impl Log {
         let mut parts = [IoSlice::new(header.as_bytes()), IoSlice::new(&batch.body)];
         let rolled = self.write(&[header], &[marker], &mut parts, now)?;
         let stored = vec![StoredBatch { header, body: batch.body }];
+        self.note_written(base_offset, &stored);
         Ok(self.append_info(stored, batch.log_append_time, rolled))
     }
 
@@ -194,6 +195,7 @@ impl Log {
             });
         }
         self.load(now)?;
+        let previous_end = self.log_end;
         let headers: Vec<BatchHeader> = stored.iter().map(|batch| batch.header).collect();
         let was_empty = self.loaded().is_some_and(|loaded| loaded.segments.len() == 0);
         if was_empty && self.log_end == self.log_start {
@@ -216,6 +218,7 @@ impl Log {
             rolled |= self.write(&headers[first..end], &markers[first..end], &mut part, now)?;
             (first, position) = (end, position + size);
         }
+        self.note_written(previous_end, &stored);
         Ok(self.append_info(stored, None, rolled))
     }
 

@@ -1,7 +1,8 @@
 //! Reading: planned from memory under the log's lock, carried out without it.
 //!
 //! An answer starts with the batch that holds the wanted offset, and ends before the first batch that
-//! reaches past the upper bound (high watermark, last stable offset). One read stays in one segment.
+//! reaches past the upper bound (high watermark, last stable offset). One read of files stays in one segment; who follows
+//! the log's end is served from the tail cache.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +16,19 @@ use crate::log_dir::names::segment_file_name;
 use crate::log_dir::{DiskError, FileKey, FileKind, LogDir};
 use crate::offset::Offset;
 use crate::offset_index::OffsetIndex;
-use crate::record_batch::{BatchError, BatchHeader};
+use crate::record_batch::{BatchError, BatchHeader, HEADER_SIZE_BYTES};
 use crate::segment::scan::{LOOKUP_CHUNK_BYTES, Scanned, Scanner};
 use crate::segment::{Place, Segment, open_even_if_deleted};
+use crate::tail_cache::CachedBatch;
 use crate::timestamp::Timestamp;
 use crate::transaction_index::{AbortedTransaction, collect_aborted};
+
+/// An answer that starts with a batch of this size ends with a whole one.
+const LARGE_BATCH_BYTES: usize = 64 << 10;
+/// Batches looked at to find out where to end such an answer; past them it is cut anywhere.
+const MAX_BATCHES_TO_CUT_AFTER: usize = 16;
+/// Who has no more than this ahead follows the log's end.
+const NEAR_END_BYTES: u32 = 1 << 20;
 
 /// Why nothing could be read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -81,7 +90,7 @@ pub enum RecordSlice {
 /// What a read found.
 #[derive(Clone, Debug, Default)]
 pub struct FetchedRecords {
-    /// The bytes, in order. The last batch may be cut at the limit.
+    /// The bytes, in order. From a file the last batch may be cut at the limit, unless the first one is large.
     pub slices: Vec<RecordSlice>,
     /// Their size.
     pub size_bytes: usize,
@@ -106,8 +115,18 @@ pub struct ReadPlan {
     from: Offset,
     upper_bound: Offset,
     shared: Shared,
+    pub(super) source: Source,
+}
+
+/// Where a plan reads from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// What is wanted is not below the upper bound.
+    Nowhere,
+    /// The batches from the one that holds `from` to below the upper bound.
+    Memory(Vec<CachedBatch>),
     /// The segment that holds `from`, and the next one in case `from` is in a gap at its end.
-    segments: Vec<PlannedSegment>,
+    Segments(Vec<PlannedSegment>),
 }
 
 /// What a plan needs of the log besides segments.
@@ -165,16 +184,46 @@ impl Log {
             });
         }
         self.dir.check_online()?;
-        let shared = Shared::of(self);
-        let mut segments = Vec::new();
-        if from < upper_bound && from < self.log_end {
-            let loaded = self.load(now)?;
-            let first = loaded.segments.holding(from);
-            for segment in loaded.segments.iter().skip(first.unwrap_or(usize::MAX)).take(2) {
-                segments.push(PlannedSegment::of(segment, from, upper_bound));
-            }
+        let source = self.source(from, upper_bound, now)?;
+        Ok(ReadPlan { from, upper_bound, shared: Shared::of(self), source })
+    }
+
+    fn source(
+        &mut self,
+        from: Offset,
+        upper_bound: Offset,
+        now: Timestamp,
+    ) -> Result<Source, LogError> {
+        if from >= self.log_end || from >= upper_bound {
+            self.note_follower();
+            return Ok(Source::Nowhere);
         }
-        Ok(ReadPlan { from, upper_bound, shared, segments })
+        if self.is_followed
+            && let Some(batches) = self.dir.tails().read(self.tail, from, upper_bound)
+        {
+            return Ok(Source::Memory(batches));
+        }
+        let loaded = self.load(now)?;
+        let first = loaded.segments.holding(from);
+        let segments: Vec<_> = loaded
+            .segments
+            .iter()
+            .skip(first.unwrap_or(usize::MAX))
+            .take(2)
+            .map(|segment| PlannedSegment::of(segment, from, upper_bound))
+            .collect();
+        if segments.len() == 1 && segments[0].bytes_ahead() <= NEAR_END_BYTES {
+            self.note_follower();
+        }
+        Ok(Source::Segments(segments))
+    }
+
+    /// A reader has come to the log's end, or near it: what is appended from now on is kept in memory.
+    pub fn note_follower(&mut self) {
+        if self.is_followed {
+            self.dir.tails().note_reader(self.tail);
+        }
+        self.is_followed = true;
     }
 
     /// The aborted transactions that a read_committed reader of `[from, upper)` must know. May hold some
@@ -222,6 +271,11 @@ impl PlannedSegment {
                 false => Some(segment.size_bytes()),
             },
         }
+    }
+
+    /// About how many bytes lie behind the wanted offset; all, if that is not known.
+    fn bytes_ahead(&self) -> u32 {
+        self.size_bytes - self.start.unwrap_or(0).min(self.size_bytes)
     }
 
     pub(super) fn size_bytes(&self) -> u64 {
@@ -304,7 +358,11 @@ impl PlannedSegment {
 impl ReadPlan {
     /// Whether it can only find nothing: the wanted offset is not below the upper bound.
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        match &self.source {
+            Source::Nowhere => true,
+            Source::Memory(_) => false,
+            Source::Segments(segments) => segments.is_empty(),
+        }
     }
 
     /// Reads the indexes and headers that are needed, not the records. At most `max_bytes`; with
@@ -318,7 +376,15 @@ impl ReadPlan {
         max_bytes: usize,
         min_one_batch: bool,
     ) -> Result<FetchedRecords, ReadError> {
-        for segment in &self.segments {
+        let segments = match &self.source {
+            Source::Nowhere => return Ok(FetchedRecords::default()),
+            Source::Memory(batches) => {
+                self.shared.check_current()?;
+                return Ok(from_memory(batches, max_bytes, min_one_batch));
+            }
+            Source::Segments(segments) => segments,
+        };
+        for segment in segments {
             let file = segment.open(&self.shared)?;
             let start = match segment.start {
                 Some(start) => u64::from(start),
@@ -338,12 +404,50 @@ impl ReadPlan {
             if first_size > allowed {
                 return Ok(FetchedRecords::default());
             }
-            let size_bytes = whole.min(allowed);
+            let size_bytes = match whole <= allowed {
+                true => whole,
+                false => self.cut(segment, &*file, (start, end), first_size, allowed)?,
+            };
             self.shared.check_current()?;
             let slice = FileSlice { file, position: start, size_bytes };
             return Ok(FetchedRecords { slices: vec![RecordSlice::File(slice)], size_bytes });
         }
         Ok(FetchedRecords::default())
+    }
+
+    /// How many of the bytes in `[start, end)` are read where only `allowed` may be, which the first batch fits in.
+    /// Among large batches the last whole one ends them: a reader cannot use a part of one, and the part may be
+    /// most of the answer.
+    fn cut(
+        &self,
+        segment: &PlannedSegment,
+        file: &dyn FsFile,
+        (start, end): (u64, u64),
+        first_size: usize,
+        allowed: usize,
+    ) -> Result<usize, ReadError> {
+        if first_size < LARGE_BATCH_BYTES {
+            return Ok(allowed);
+        }
+        let mut whole = first_size;
+        let mut scanner = Scanner::new(file, start + first_size as u64, end, HEADER_SIZE_BYTES);
+        for _ in 0..MAX_BATCHES_TO_CUT_AFTER {
+            if allowed - whole < HEADER_SIZE_BYTES {
+                return Ok(whole);
+            }
+            match scanner.next_header() {
+                Ok(Scanned::Batch(_, header)) if whole + header.batch_size_bytes() <= allowed => {
+                    whole += header.batch_size_bytes();
+                }
+                Ok(Scanned::Batch(..)) => return Ok(whole),
+                // What is damaged is said when a read starts with it.
+                Ok(_) => break,
+                Err(error) => {
+                    self.shared.dir.judge("read", &segment.log_path(&self.shared), Err(error))?
+                }
+            }
+        }
+        Ok(allowed)
     }
 
     /// Where the first batch starts that reaches to the upper bound, or the segment ends.
@@ -364,6 +468,21 @@ impl ReadPlan {
         let found = segment.find(&self.shared, file, from.max(start), reaches)?;
         Ok(found.map_or(segment.size_bytes(), |(position, _)| position))
     }
+}
+
+/// As many whole batches as are allowed.
+fn from_memory(batches: &[CachedBatch], max_bytes: usize, min_one_batch: bool) -> FetchedRecords {
+    let mut records = FetchedRecords::default();
+    for batch in batches {
+        let size = batch.bytes.len();
+        let is_wanted_anyway = min_one_batch && records.slices.is_empty();
+        if records.size_bytes + size > max_bytes && !is_wanted_anyway {
+            break;
+        }
+        records.slices.push(RecordSlice::Memory(batch.bytes.clone()));
+        records.size_bytes += size;
+    }
+    records
 }
 
 impl FileSlice {

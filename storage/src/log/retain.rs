@@ -44,6 +44,9 @@ impl Log {
     fn move_log_start(&mut self, log_start: Offset) {
         self.is_changed = true;
         self.log_start = log_start;
+        if self.is_followed {
+            self.dir.tails().forget_before(self.tail, log_start);
+        }
         if let Some(loaded) = self.loaded_mut()
             && loaded.epochs.truncate_from_start(log_start)
         {

@@ -1,5 +1,7 @@
 //! Tests of a whole log on the simulated disk.
 
+mod tail;
+
 use std::path::Path;
 use std::sync::Arc;
 

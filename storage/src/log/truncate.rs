@@ -31,6 +31,7 @@ impl Log {
         self.dir.check_online()?;
         self.is_changed = true;
         self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.forget_tail();
         self.load(now)?;
         self.dir.lower_recovery_point(&self.topic_partition, offset)?;
         fail::fail_point!("log-truncate-after-lowering");
@@ -118,6 +119,7 @@ impl Log {
         self.dir.check_online()?;
         self.is_changed = true;
         self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.forget_tail();
         self.load(now)?;
         // In the middle of it there may be no segment at all.
         self.dir.lower_recovery_point(&self.topic_partition, Offset::ZERO)?;

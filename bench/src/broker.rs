@@ -29,26 +29,33 @@ pub enum Kind {
     Highwater,
     /// The ceiling: CRC and append, nothing else.
     Null,
+    /// The ceiling without a disk: CRC and nothing else. It stores nothing, so nothing can be read from it.
+    NullMemory,
     /// Apache Kafka.
     Kafka,
 }
 
 impl Kind {
-    /// All, in the order of the table's columns.
+    /// All that store what they are sent, in the order of the table's columns.
     pub const ALL: [Kind; 3] = [Kind::Highwater, Kind::Null, Kind::Kafka];
+
+    /// With the one that does not, for rows that only produce; it is information, nothing is aimed at by it.
+    pub const WITH_NULL_MEMORY: [Kind; 4] =
+        [Kind::Highwater, Kind::Null, Kind::NullMemory, Kind::Kafka];
 
     /// As the command line and the results call it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Highwater => "highwater",
             Kind::Null => "null",
+            Kind::NullMemory => "null_memory",
             Kind::Kafka => "kafka",
         }
     }
 
     /// The broker of that name.
     pub fn named(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+        Kind::WITH_NULL_MEMORY.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Whether it must run hot before its figures mean anything.
@@ -128,9 +135,12 @@ impl Broker {
                 };
                 command.args(["--listen", "127.0.0.1:0", "--set", &delete_delay]);
             }
-            Kind::Null => {
+            Kind::Null | Kind::NullMemory => {
                 command = Command::new(&programs.null_broker);
                 command.arg(&directory);
+                if kind == Kind::NullMemory {
+                    command.arg("--discard");
+                }
             }
             Kind::Kafka => {
                 port = two_free_ports()?;

@@ -1,5 +1,7 @@
 //! What this machine is, and what no broker on it can better: the file system's fdatasync and the first touch of a page.
 
+pub mod bare_sender;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

@@ -30,7 +30,7 @@ struct Arguments {
     /// How often each broker takes its turn.
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// Which brokers: highwater, null, kafka. Ratios need highwater.
+    /// Which brokers: highwater, null, null_memory, kafka. Ratios need highwater.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     brokers: Vec<String>,
     /// Goes on with the results in this file; rows that it holds are not measured again.
@@ -119,11 +119,14 @@ fn chosen_rows(names: &[String]) -> Result<Vec<&'static Row>, Failure> {
 fn chosen_brokers(arguments: &Arguments) -> Result<Vec<Kind>, Failure> {
     if arguments.brokers.is_empty() {
         let without_kafka = |kind: &Kind| !arguments.smoke || *kind != Kind::Kafka;
-        return Ok(Kind::ALL.into_iter().filter(without_kafka).collect());
+        return Ok(Kind::WITH_NULL_MEMORY.into_iter().filter(without_kafka).collect());
     }
     let known = |name: &String| {
-        let unknown =
-            || Failure::Usage(format!("no broker {name}; there are highwater, null, kafka"));
+        let unknown = || {
+            Failure::Usage(format!(
+                "no broker {name}; there are highwater, null, null_memory, kafka"
+            ))
+        };
         Kind::named(name).ok_or_else(unknown)
     };
     let mut brokers = arguments.brokers.iter().map(known).collect::<Result<Vec<_>, _>>()?;

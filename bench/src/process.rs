@@ -58,10 +58,7 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn read_from_disk(&self) -> Result<u64, Failure> {
-        let path = format!("/proc/{}/io", self.id());
-        let io = fs::read_to_string(&path).map_err(io_failure(&path))?;
-        let bytes = io.lines().find_map(|line| line.strip_prefix("read_bytes:"));
-        Ok(bytes.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0))
+        read_from_disk(self.id())
     }
 
     /// How many threads it has.
@@ -149,6 +146,17 @@ impl CpuReading {
     pub fn since(self, earlier: CpuReading) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+}
+
+/// As [`Process::read_from_disk`], of any process.
+///
+/// # Errors
+/// When there is none.
+pub fn read_from_disk(process: u32) -> Result<u64, Failure> {
+    let path = format!("/proc/{process}/io");
+    let io = fs::read_to_string(&path).map_err(io_failure(&path))?;
+    let bytes = io.lines().find_map(|line| line.strip_prefix("read_bytes:")?.trim().parse().ok());
+    bytes.ok_or_else(|| Failure::Usage(format!("{path}: not understood: {io}")))
 }
 
 /// Processor time of the calling thread, in nanoseconds.

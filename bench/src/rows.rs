@@ -6,6 +6,7 @@ mod latency;
 mod partitions;
 mod perf_test;
 mod recovery;
+mod replay;
 mod start;
 mod throughput;
 
@@ -106,6 +107,8 @@ pub const GROUPS: &[(&str, &[Row])] = &[
     ("Bad clients", bad_clients::ROWS),
     ("Produce", throughput::PRODUCE),
     ("Consume", throughput::CONSUME),
+    ("Replay: produce", replay::PRODUCE),
+    ("Replay: fetch", replay::FETCH),
     ("End to end", latency::ROWS),
     ("Kafka's own tool", perf_test::ROWS),
     ("After load", footprint::AFTER_LOAD),
@@ -139,4 +142,18 @@ pub const MACHINE: &str = "machine";
 pub const MACHINE_METRICS: &[Metric] = &[
     metric("page_first_touch_us", "page_first_touch, µs", 2),
     metric("append_ns_per_byte", "append of 1 MiB pieces to a new file, CPU, ns per byte", 2),
+    metric("fdatasync_p50_ms", "fdatasync after an append of 1 KiB, p50, ms", 2),
+    metric("fdatasync_p99_ms", "the same, p99, ms", 2),
+    metric("sender_memory_ns", "bare sender of 1 MiB answers from memory, CPU, ns per byte", 3),
+    metric("both_memory_ns", "    with its receiver", 3),
+    metric("sender_warm_ns", "bare sender from the page cache, the cheaper way", 3),
+    metric("sender_warm_pread_ns", "    by pread and write", 3),
+    metric("both_warm_pread_ns", "    with its receiver", 3),
+    metric("sender_warm_sendfile_ns", "    by sendfile", 3),
+    metric("both_warm_sendfile_ns", "    with its receiver", 3),
+    metric("sender_cold_ns", "bare sender from the disk, the cheaper way", 3),
+    metric("sender_cold_pread_ns", "    by pread and write", 3),
+    metric("both_cold_pread_ns", "    with its receiver", 3),
+    metric("sender_cold_sendfile_ns", "    by sendfile", 3),
+    metric("both_cold_sendfile_ns", "    with its receiver", 3),
 ];

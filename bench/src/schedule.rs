@@ -3,9 +3,13 @@
 
 use crate::broker::{Broker, Data, Kind};
 use crate::failure::Failure;
-use crate::machine;
+use crate::machine::{self, bare_sender};
+use crate::replay::latencies::Latencies;
 use crate::results::{Metrics, Results};
 use crate::rows::{Context, MACHINE, Measure, Row, warm_up};
+
+/// Raw ones at the start of each round.
+const FDATASYNCS: usize = 500;
 
 /// Runs `rows` for `brokers`, `rounds` times. Rows that fail are noted, and the next is tried.
 ///
@@ -40,9 +44,28 @@ pub fn run(
 
 fn machine_metrics(context: &Context) -> Result<Metrics, Failure> {
     let first_touch = machine::page_first_touch().as_secs_f64() * 1e6;
+    let mut fdatasync = Latencies::default();
+    fdatasync.extend(machine::raw_fdatasync(&context.scratch, FDATASYNCS)?);
+    let [p50, p99] = fdatasync.percentiles([500, 990]).map(|time| time.as_secs_f64() * 1e3);
+    let append = machine::append_to_new_file(&context.scratch)?;
+    let sender = bare_sender::measure(&context.scratch)?;
     Ok(vec![
         ("page_first_touch_us", first_touch),
-        ("append_ns_per_byte", machine::append_to_new_file(&context.scratch)?),
+        ("append_ns_per_byte", append),
+        ("fdatasync_p50_ms", p50),
+        ("fdatasync_p99_ms", p99),
+        ("sender_memory_ns", sender.memory.sender),
+        ("both_memory_ns", sender.memory.both),
+        ("sender_warm_ns", sender.warm.least()),
+        ("sender_warm_pread_ns", sender.warm.pread_and_write.sender),
+        ("both_warm_pread_ns", sender.warm.pread_and_write.both),
+        ("sender_warm_sendfile_ns", sender.warm.sendfile.sender),
+        ("both_warm_sendfile_ns", sender.warm.sendfile.both),
+        ("sender_cold_ns", sender.cold.least()),
+        ("sender_cold_pread_ns", sender.cold.pread_and_write.sender),
+        ("both_cold_pread_ns", sender.cold.pread_and_write.both),
+        ("sender_cold_sendfile_ns", sender.cold.sendfile.sender),
+        ("both_cold_sendfile_ns", sender.cold.sendfile.both),
     ])
 }
 

@@ -12,7 +12,7 @@ use crate::target::Target;
 
 /// Everything that `results` holds of `rows`, and what failed.
 pub fn render(results: &Results, rows: &[&Row], brokers: &[Kind]) -> String {
-    let others: Vec<_> = brokers.iter().copied().filter(|kind| *kind != Kind::Highwater).collect();
+    let others: Vec<_> = brokers.iter().copied().filter(has_ratio).collect();
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     let mut header = vec!["row".to_owned(), "figure".to_owned()];
@@ -57,6 +57,11 @@ pub fn render(results: &Results, rows: &[&Row], brokers: &[Kind]) -> String {
         let _ = writeln!(out, "not measured: {row}, {broker}, round {round}: {why}");
     }
     out
+}
+
+/// Of a broker that stores nothing only the figures are shown.
+fn has_ratio(kind: &Kind) -> bool {
+    !matches!(kind, Kind::Highwater | Kind::NullMemory)
 }
 
 fn spread(results: &Results, row: &str, broker: &str, metric: &str) -> Option<Spread> {

@@ -3,8 +3,8 @@
 //! read and one write. One blocking thread a connection, one lock a partition, nothing else: no durability, no
 //! configuration, no check of what a hostile client sends.
 //!
-//! `null_broker DIR` prints its port. Topics are made by CreateTopics, each partition a file in `DIR`, and removed by
-//! DeleteTopics at once.
+//! `null_broker DIR [--discard]` prints its port. Topics are made by CreateTopics, each partition a file in `DIR`, and removed
+//! by DeleteTopics at once. With `--discard` batches are checked and counted but stored nowhere: nothing can be fetched.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -56,6 +56,8 @@ const BATCH_HEADER_BYTES: usize = 61;
 struct Partition {
     file: File,
     path: PathBuf,
+    /// Nothing is written, nothing is there to read.
+    discards: bool,
     log: Mutex<Log>,
     grew: Condvar,
 }
@@ -76,6 +78,7 @@ type Topic = Arc<Vec<Partition>>;
 
 struct Broker {
     directory: PathBuf,
+    discards: bool,
     port: i32,
     topics: RwLock<HashMap<String, Topic>>,
 }
@@ -83,12 +86,14 @@ struct Broker {
 fn main() -> io::Result<()> {
     let directory =
         PathBuf::from(std::env::args().nth(1).ok_or_else(|| invalid("usage: null_broker DIR"))?);
+    let discards = std::env::args().nth(2).is_some_and(|flag| flag == "--discard");
     std::fs::create_dir_all(&directory)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
     println!("{port}");
     io::stdout().flush()?;
-    let broker = Arc::new(Broker { directory, port: i32::from(port), topics: RwLock::default() });
+    let broker =
+        Arc::new(Broker { directory, discards, port: i32::from(port), topics: RwLock::default() });
     for stream in listener.incoming() {
         let stream = stream?;
         stream.set_nodelay(true)?;
@@ -251,6 +256,7 @@ impl Broker {
                         .write(true)
                         .open(&path)?,
                     path,
+                    discards: self.discards,
                     log: Mutex::default(),
                     grew: Condvar::new(),
                 });
@@ -404,6 +410,11 @@ impl Partition {
         let records = i64::from((&batch[23..27]).get_i32()) + 1;
         let mut log = lock(&self.log);
         let (base_offset, position) = log.end();
+        if self.discards {
+            log.ends.clear();
+            log.ends.push((base_offset + records, 0));
+            return Ok(base_offset);
+        }
         let offset_bytes = base_offset.to_be_bytes();
         let mut slices = [IoSlice::new(&offset_bytes), IoSlice::new(&batch[8..])];
         let mut rest = &mut slices[..];
@@ -434,6 +445,9 @@ impl Partition {
                 return Ok((log.end().0, 0));
             }
             log = self.grew.wait_timeout(log, left).expect("no thread panics with the lock").0;
+        }
+        if self.discards {
+            return Ok((log.end().0, 0));
         }
         let first = log.ends.partition_point(|(end, _)| *end <= offset);
         let from = first.checked_sub(1).map_or(0, |before| log.ends[before].1);

@@ -135,6 +135,8 @@ fn with_topic(
     connect()?
         .create_topic_with(&arguments.topic, i32::from(arguments.partitions), &settings)
         .map_err(io_failure("the topic"))?;
+    fetch::log_ends(&mut connect()?, &arguments.topic, usize::from(arguments.partitions))
+        .map_err(io_failure("the topic"))?;
     let done = run();
     if !arguments.keep {
         connect()?.delete_topic(&arguments.topic).map_err(io_failure("the topic"))?;
@@ -198,15 +200,14 @@ impl FetchArguments {
 
     fn log_ends(&self) -> Result<Vec<i64>, Failure> {
         let mut wire = Wire::connect(self.produce.port).map_err(io_failure("connecting"))?;
-        (0..i32::from(self.produce.partitions))
-            .map(|partition| fetch::log_end(&mut wire, &self.produce.topic, partition))
-            .collect::<io::Result<_>>()
+        let partitions = usize::from(self.produce.partitions);
+        fetch::log_ends(&mut wire, &self.produce.topic, partitions)
             .map_err(io_failure("the log's end"))
     }
 }
 
 fn produce(arguments: &ProduceArguments) -> Result<(), Failure> {
-    let generator = arguments.generator()?;
+    let mut generator = arguments.generator()?;
     let (outcome, broker_cpu) = arguments.measured(|| generator.run())?;
     print_produced(&outcome);
     print("broker", outcome.requests, outcome.bytes, broker_cpu);
@@ -217,9 +218,10 @@ fn fill_and_fetch(arguments: &FetchArguments) -> Result<(), Failure> {
     arguments.produce.generator()?.run().map_err(io_failure("filling the topic"))?;
     let ends = arguments.log_ends()?;
     let readers = arguments.readers(arguments.times)?;
-    let (outcome, broker_cpu) = arguments
-        .produce
-        .measured(|| readers.start(|partition| ends[partition as usize]).finish())?;
+    let ((outcome, _running), broker_cpu) = arguments.produce.measured(|| {
+        let mut running = readers.start(|partition| ends[partition as usize])?;
+        Ok((running.finish()?, running))
+    })?;
     print_fetched(&outcome);
     print("broker", outcome.answers, outcome.bytes, broker_cpu);
     Ok(())
@@ -232,13 +234,13 @@ fn tail(arguments: &FetchArguments) -> Result<(), Failure> {
     });
     let load = produce::Load { requests, time_limit: Duration::MAX, ..load };
     let ends = fetch::ends_after(&load);
-    let generator = produce::Generator::connect(arguments.produce.port, load)
+    let mut generator = produce::Generator::connect(arguments.produce.port, load)
         .map_err(io_failure("connecting"))?;
     let readers = arguments.readers(1)?;
-    let ((produced, fetched), broker_cpu) = arguments.produce.measured(|| {
-        let readers = readers.start(|partition| ends[partition as usize]);
+    let ((produced, fetched, _running), broker_cpu) = arguments.produce.measured(|| {
+        let mut running = readers.start(|partition| ends[partition as usize])?;
         let produced = generator.run()?;
-        Ok((produced, readers.finish()?))
+        Ok((produced, running.finish()?, running))
     })?;
     print_produced(&produced);
     print_fetched(&fetched);

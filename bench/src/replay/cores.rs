@@ -23,12 +23,9 @@ impl Apart {
     /// # Errors
     /// When the process is gone or belongs to somebody else.
     pub fn set(process: u32) -> Result<Option<Apart>, Failure> {
-        let failed = |error: rustix::io::Errno| io_failure("sched_setaffinity")(error.into());
         let thread_before = sched_getaffinity(None).map_err(failed)?;
         let process_before = sched_getaffinity(pid(process)).map_err(failed)?;
-        let cores = (0..CpuSet::MAX_CPU).filter(|core| thread_before.is_set(*core));
-        let cores: Vec<_> = cores.take(2).collect();
-        let &[brokers, ours] = &cores[..] else {
+        let Some((brokers, ours)) = pair()? else {
             return Ok(None);
         };
         let apart = Apart { process, process_before, thread_before };
@@ -44,6 +41,28 @@ impl Drop for Apart {
         let _ = set_threads_of(self.process, &self.process_before);
         let _ = sched_setaffinity(None, &self.thread_before);
     }
+}
+
+/// The cores of a broker and of a generator: the first two that the calling thread may use. None where there is one.
+///
+/// # Errors
+/// When the system does not say.
+pub fn pair() -> Result<Option<(usize, usize)>, Failure> {
+    let may_use = sched_getaffinity(None).map_err(failed)?;
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| may_use.is_set(*core));
+    Ok(cores.next().zip(cores.next()))
+}
+
+/// The calling thread on this core only, for good.
+///
+/// # Errors
+/// When it may not.
+pub fn stay_on(core: usize) -> Result<(), Failure> {
+    sched_setaffinity(None, &only(core)).map_err(failed)
+}
+
+fn failed(error: rustix::io::Errno) -> Failure {
+    io_failure("the cores of a thread")(error.into())
 }
 
 fn pid(id: u32) -> Option<Pid> {

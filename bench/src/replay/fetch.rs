@@ -19,6 +19,8 @@ const LATEST: i64 = -1;
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 /// A reader that is given nothing new for so long fails.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// How often a broker that has just created a topic is asked whether it leads it.
+const LEADER_POLL: Duration = Duration::from_millis(2);
 
 /// What is read: by each of `connections` readers one partition whole, the first by the first and so on, round and round.
 #[derive(Clone, Debug)]
@@ -67,10 +69,11 @@ struct Reader {
     outcome: Outcome,
 }
 
-/// Readers at work.
+/// Readers at work. Their connections stay until this value is dropped.
 pub struct Running {
     began: Instant,
-    threads: Vec<thread::JoinHandle<io::Result<Reader>>>,
+    _connections: Vec<TcpStream>,
+    threads: Vec<thread::JoinHandle<io::Result<Outcome>>>,
 }
 
 impl Readers {
@@ -99,8 +102,13 @@ impl Readers {
     }
 
     /// Lets each read from offset 0 until it has reached the offset that `until` names for its partition (exclusive).
-    pub fn start(self, until: impl Fn(i32) -> i64) -> Running {
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn start(self, until: impl Fn(i32) -> i64) -> io::Result<Running> {
         let times = self.load.times;
+        let connections = self.readers.iter().map(|reader| reader.stream.try_clone());
+        let connections = connections.collect::<io::Result<_>>()?;
         let began = Instant::now();
         let start = |mut reader: Reader| {
             let until = until(reader.partition);
@@ -110,10 +118,11 @@ impl Readers {
                     reader.read(until)?;
                 }
                 reader.outcome.own_cpu = own_thread_cpu().saturating_sub(cpu_before);
-                Ok(reader)
+                Ok(reader.outcome)
             })
         };
-        Running { began, threads: self.readers.into_iter().map(start).collect() }
+        let threads = self.readers.into_iter().map(start).collect();
+        Ok(Running { began, _connections: connections, threads })
     }
 }
 
@@ -122,14 +131,14 @@ impl Running {
     ///
     /// # Errors
     /// When one failed: refused, no progress for half a minute, or batches that do not follow each other.
-    pub fn finish(self) -> io::Result<Outcome> {
+    pub fn finish(&mut self) -> io::Result<Outcome> {
         let mut all = Outcome::default();
-        for thread in self.threads {
-            let reader = thread.join().map_err(|_| io::Error::other("a reader panicked"))??;
-            all.answers += reader.outcome.answers;
-            all.bytes += reader.outcome.bytes;
-            all.own_cpu += reader.outcome.own_cpu;
-            all.latencies.append(reader.outcome.latencies);
+        for thread in self.threads.drain(..) {
+            let one = thread.join().map_err(|_| io::Error::other("a reader panicked"))??;
+            all.answers += one.answers;
+            all.bytes += one.bytes;
+            all.own_cpu += one.own_cpu;
+            all.latencies.append(one.latencies);
         }
         all.elapsed = self.began.elapsed();
         Ok(all)
@@ -195,20 +204,36 @@ impl Reader {
     }
 }
 
-/// The log end offset of a partition, as consumers may see it.
+/// The log end offsets of all partitions of a topic, as consumers may see them; waits until the broker leads all of them.
 ///
 /// # Errors
-/// When the broker refuses.
-pub fn log_end(wire: &mut Wire, topic: &str, partition: i32) -> io::Result<i64> {
+/// When it does not in half a minute.
+pub fn log_ends(wire: &mut Wire, topic: &str, partitions: usize) -> io::Result<Vec<i64>> {
     let asked =
-        ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(LATEST);
-    let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![
-        ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]),
-    ]);
-    let answer = wire.call(&request, LIST_OFFSETS_VERSION)?;
-    match answer.topics.first().and_then(|topic| topic.partitions.first()) {
-        Some(partition) if partition.error_code == 0 => Ok(partition.offset),
-        _ => Err(io::Error::other(format!("ListOffsets of {topic}-{partition} was refused"))),
+        |index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(LATEST);
+    let topics = vec![
+        ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions((0..partitions as i32).map(asked).collect()),
+    ];
+    let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(topics);
+    let began = Instant::now();
+    loop {
+        let answer = wire.call(&request, LIST_OFFSETS_VERSION)?;
+        let answered = answer.topics.first().map_or(&[][..], |topic| &topic.partitions[..]);
+        if answered.len() == partitions && answered.iter().all(|answer| answer.error_code == 0) {
+            let mut ends = vec![0; partitions];
+            for answer in answered {
+                if let Some(end) = ends.get_mut(answer.partition_index as usize) {
+                    *end = answer.offset;
+                }
+            }
+            return Ok(ends);
+        }
+        if began.elapsed() > STALL_LIMIT {
+            return Err(io::Error::other(format!("{topic} has partitions without a leader")));
+        }
+        thread::sleep(LEADER_POLL);
     }
 }
 

@@ -138,11 +138,12 @@ impl Generator {
         })
     }
 
-    /// Sends the whole load and waits for every answer.
+    /// Sends the whole load and waits for every answer; once. The connections stay until this value is dropped, so that a broker's
+    /// work at their end is not counted.
     ///
     /// # Errors
     /// When a partition refuses a batch, a connection ends, or nothing is answered for half a minute.
-    pub fn run(mut self) -> io::Result<Outcome> {
+    pub fn run(&mut self) -> io::Result<Outcome> {
         let cpu_before = own_thread_cpu();
         let began = Instant::now();
         let mut last_answer = began;
@@ -195,7 +196,7 @@ impl Generator {
             bytes: batches * self.load.batch.len() as u64,
             elapsed: last_answer.duration_since(began),
             own_cpu: own_thread_cpu().saturating_sub(cpu_before),
-            latencies: self.latencies,
+            latencies: std::mem::take(&mut self.latencies),
         })
     }
 

@@ -58,7 +58,7 @@ fn ephemeral(context: &Context, kind: Kind) -> Result<Metrics, Failure> {
 
 fn starts(context: &Context, kind: Kind, data: Data) -> Result<Metrics, Failure> {
     let times = match (context.size, kind) {
-        (Size::Full, Kind::Highwater | Kind::Null) => 7,
+        (Size::Full, Kind::Highwater | Kind::Null | Kind::NullMemory) => 7,
         (Size::Full, Kind::Kafka) | (Size::Smoke, _) => 1,
     };
     let mut ready = Vec::new();

@@ -238,6 +238,10 @@ pub fn warm_up(context: &Context, broker: &Broker) -> Result<(), Failure> {
         Size::Smoke => 0,
     };
     for _ in 0..rounds {
+        if broker.kind == Kind::NullMemory {
+            produce(context, broker, ONE_KIB)?;
+            continue; // there is nothing to read
+        }
         consume(context, broker, ONE_KIB, Cache::Warm)?;
         consume(context, broker, HUNDRED_BYTES, Cache::Warm)?;
     }

@@ -8,15 +8,18 @@
 //! - `replay` requests encoded once, sent and read raw
 //! - `rows` what is measured, a function each · `schedule` in which order
 //! - `results` JSON lines, from which a run resumes · `table` medians, ranges, ratios, targets
+//! - `report` and `charts` make the page and the pictures that are kept
 
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod charts;
 pub mod failure;
 pub mod load;
 pub mod machine;
 pub mod process;
 pub mod replay;
+pub mod report;
 pub mod results;
 pub mod rows;
 pub mod schedule;

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use highwater_bench::broker::{Kind, Programs};
 use highwater_bench::failure::{Failure, io_failure};
 use highwater_bench::results::Results;
 use highwater_bench::rows::{self, Context, Row, Size};
-use highwater_bench::{machine, schedule, table};
+use highwater_bench::{load, machine, report, schedule, table};
 use serde_json::json;
 
 /// Speed and size of highwater beside Apache Kafka and a null broker.
@@ -36,6 +36,9 @@ struct Arguments {
     /// Goes on with the results in this file; rows that it holds are not measured again.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+    /// Measures nothing; makes docs/performance.md and its pictures from the results in this file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Where the brokers keep their data: the file system that is measured.
     #[arg(long, value_name = "DIR", default_value = "target/bench/data")]
     data_dir: PathBuf,
@@ -61,8 +64,17 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         return Ok(true);
     }
     allow_open_files();
-    let rows = chosen_rows(&arguments.rows)?;
+    if let Some(results) = &arguments.report {
+        for complaint in report::write(results)? {
+            eprintln!("{complaint}");
+        }
+        return Ok(true);
+    }
     let brokers = chosen_brokers(arguments)?;
+    let mut rows = chosen_rows(&arguments.rows)?;
+    if arguments.smoke && arguments.rows.is_empty() && !brokers.contains(&Kind::Kafka) {
+        rows.retain(|row| !rows::needs_java(row));
+    }
     let rounds = arguments.rounds.unwrap_or(if arguments.smoke { 1 } else { 5 });
     let context = Context {
         programs: programs()?,
@@ -88,8 +100,17 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         "smoke": arguments.smoke,
         "rounds": rounds,
         "started_at": seconds,
-        "highwater": version_of(&context.programs.highwater),
+        "highwater": first_line(&context.programs.highwater, &["--version"]),
+        "commit": first_line("git", &["describe", "--always", "--dirty"]),
+        "rustc": first_line("rustc", &["--version"]),
         "kafka": kafka_version,
+        "java": first_line("java", &["--version"]),
+        "librdkafka": first_line(&context.programs.rdkafka_load, &["version"]),
+        "librdkafka_producer": load::PRODUCER,
+        "librdkafka_producer_where_latency_is_measured": load::PROMPT_PRODUCER,
+        "librdkafka_consumer": load::CONSUMER,
+        "kafka_producer_perf_test": rows::PERF_TEST_SETTINGS,
+        "brokers": "their defaults, and log.segment.delete.delay.ms=500; Kafka: 1 GiB of heap, collector settings of its start script",
     });
     results.header(&machine, &settings)?;
     schedule::run(&context, &rows, &brokers, rounds, &mut results)?;
@@ -165,7 +186,9 @@ fn fetch_kafka(programs: &Programs) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn version_of(program: &PathBuf) -> String {
-    let output = Command::new(program).arg("--version").output();
-    output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// What a program says first, of itself; nothing where it is not there.
+fn first_line(program: impl AsRef<Path>, arguments: &[&str]) -> String {
+    let output = Command::new(program.as_ref()).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.unwrap_or_default().lines().next().unwrap_or_default().to_owned()
 }

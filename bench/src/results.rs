@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! {"machine": {...}, "settings": {...}}                                     first line, once more for each resumption
-//! {"row": "produce_1k", "broker": "kafka", "round": 1, "metrics": {"mb_s": 212.4, "broker_ns_per_byte": 3.1}}
-//! {"row": "produce_1k", "broker": "kafka", "round": 2, "failure": "load: ..."}
+//! {"row": "produce_1k", "broker": "kafka", "round": 1, "seconds": 3.9, "metrics": {"mb_s": 212.4, "broker_ns_per_byte": 3.1}}
+//! {"row": "produce_1k", "broker": "kafka", "round": 2, "seconds": 0.1, "failure": "load: ..."}
 //! ```
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -25,6 +26,9 @@ pub struct Results {
     file: File,
     /// (row, broker, metric) → round → value.
     values: BTreeMap<(String, String, String), BTreeMap<u32, f64>>,
+    /// (row, broker) → how long it took each time.
+    seconds: BTreeMap<(String, String), Vec<f64>>,
+    headers: Vec<Value>,
     failures: Vec<NotMeasured>,
 }
 
@@ -44,6 +48,8 @@ impl Results {
         let mut results = Results {
             file: file.map_err(io_failure(path.display().to_string()))?,
             values: BTreeMap::new(),
+            seconds: BTreeMap::new(),
+            headers: Vec::new(),
             failures: Vec::new(),
         };
         for line in held.lines() {
@@ -59,8 +65,14 @@ impl Results {
         let text = |key: &str| line[key].as_str().map(str::to_owned);
         let round = line["round"].as_u64().and_then(|round| u32::try_from(round).ok());
         let (Some(row), Some(broker), Some(round)) = (text("row"), text("broker"), round) else {
+            if line["machine"].is_object() {
+                self.headers.push(line.clone());
+            }
             return;
         };
+        if let Some(seconds) = line["seconds"].as_f64() {
+            self.seconds.entry((row.clone(), broker.clone())).or_default().push(seconds);
+        }
         if let Some(failure) = text("failure") {
             self.failures.push(NotMeasured { row, broker, round, why: failure });
             return;
@@ -83,10 +95,17 @@ impl Results {
     /// # Errors
     /// When the file cannot be written.
     pub fn header(&mut self, machine: &Value, settings: &Value) -> Result<(), Failure> {
-        self.write(&json!({ "machine": machine, "settings": settings }))
+        let header = json!({ "machine": machine, "settings": settings });
+        self.take_in(&header);
+        self.write(&header)
     }
 
-    /// Notes what a row measured, or why it did not.
+    /// What [`Results::header`] noted: once, and once more for each resumption.
+    pub fn headers(&self) -> &[Value] {
+        &self.headers
+    }
+
+    /// Notes what a row measured, or why it did not, and how long that took.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -95,9 +114,11 @@ impl Results {
         row: &str,
         broker: &str,
         round: u32,
+        took: Duration,
         measured: &Result<Metrics, Failure>,
     ) -> Result<(), Failure> {
-        let mut line = json!({ "row": row, "broker": broker, "round": round });
+        let seconds = (took.as_secs_f64() * 1e3).round() / 1e3;
+        let mut line = json!({ "row": row, "broker": broker, "round": round, "seconds": seconds });
         match measured {
             Ok(metrics) => {
                 let metrics: Map<_, _> =
@@ -115,6 +136,17 @@ impl Results {
         self.values
             .iter()
             .any(|((r, b, _), rounds)| r == row && b == broker && rounds.contains_key(&round))
+    }
+
+    /// How long a row takes with a broker, in seconds, as far as it has been seen: with this one, else with others.
+    pub fn typical_seconds(&self, row: &str, broker: &str) -> Option<f64> {
+        let own = self.seconds.get(&(row.to_owned(), broker.to_owned()));
+        let of_others = || {
+            let of_row = self.seconds.iter().filter(|((of, _), _)| of == row);
+            of_row.flat_map(|(_, seconds)| seconds.clone()).collect::<Vec<_>>()
+        };
+        let seen = own.cloned().unwrap_or_else(of_others);
+        Spread::of(seen).map(|seconds| seconds.median)
     }
 
     /// The values of a metric by round.
@@ -197,17 +229,24 @@ mod tests {
         let failed = Err(Failure::Usage("no".to_owned()));
         {
             let mut results = Results::open(&path).expect("a new file");
-            results.record("idle", "null", 1, &Ok(vec![("rss_mib", 2.0)])).expect("written");
-            results.record("idle", "null", 2, &failed).expect("written");
-            results.record("idle", "kafka", 1, &failed).expect("written");
+            results
+                .record("idle", "null", 1, Duration::from_secs(1), &Ok(vec![("rss_mib", 2.0)]))
+                .expect("written");
+            results.record("idle", "null", 2, Duration::from_secs(2), &failed).expect("written");
+            results.record("idle", "kafka", 1, Duration::from_secs(1), &failed).expect("written");
             results.file.write_all(b"{\"row\":\"idle\",\"bro").expect("written");
         }
         {
             let mut results = Results::open(&path).expect("read back");
             assert!(results.has("idle", "null", 1) && !results.has("idle", "null", 2));
-            results.record("idle", "null", 2, &Ok(vec![("rss_mib", 3.0)])).expect("written");
+            results
+                .record("idle", "null", 2, Duration::from_secs(2), &Ok(vec![("rss_mib", 3.0)]))
+                .expect("written");
         }
         let results = Results::open(&path).expect("read back");
+        assert_eq!(results.typical_seconds("idle", "null"), Some(2.0));
+        assert_eq!(results.typical_seconds("idle", "highwater"), Some(1.5), "of all others");
+        assert_eq!(results.typical_seconds("start", "null"), None);
         let rounds = results.rounds("idle", "null", "rss_mib");
         assert_eq!(rounds, BTreeMap::from([(1, 2.0), (2, 3.0)]));
         let failures = results.failures();

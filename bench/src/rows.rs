@@ -17,6 +17,7 @@ use crate::failure::{Failure, io_failure};
 use crate::results::Metrics;
 use crate::target::Target;
 
+pub use perf_test::SETTINGS as PERF_TEST_SETTINGS;
 pub use throughput::warm_up;
 
 /// What every row needs.
@@ -83,19 +84,32 @@ pub struct Metric {
     pub decimals: usize,
     /// What highwater aims at; usually nothing.
     pub targets: &'static [Target],
+    /// It tells of the run or of the client and makes no broker better than another.
+    pub is_information: bool,
+}
+
+impl Metric {
+    /// Whether more is better: of rates. Of times, sizes and counts, less is.
+    pub fn is_rate(&self) -> bool {
+        self.title.contains("/s")
+    }
 }
 
 const fn metric(key: &'static str, title: &'static str, decimals: usize) -> Metric {
-    Metric { key, title, decimals, targets: &[] }
+    Metric { key, title, decimals, targets: &[], is_information: false }
 }
 
 const fn aimed(metric: Metric, targets: &'static [Target]) -> Metric {
     Metric { targets, ..metric }
 }
 
+const fn information(metric: Metric) -> Metric {
+    Metric { is_information: true, ..metric }
+}
+
 const MB_S: Metric = metric("mb_s", "MB/s", 0);
 const BROKER_NS: Metric = metric("broker_ns_per_byte", "broker CPU, ns per byte", 2);
-const CLIENT_NS: Metric = metric("client_ns_per_byte", "client CPU, ns per byte", 2);
+const CLIENT_NS: Metric = information(metric("client_ns_per_byte", "client CPU, ns per byte", 2));
 const STOP: Metric = metric("stop_ms", "stop, ms", 1);
 
 /// The rows by the sections of the report, in the order in which they run and are shown.
@@ -117,6 +131,11 @@ pub const GROUPS: &[(&str, &[Row])] = &[
 /// All rows, in the order in which they run and are shown.
 pub fn all() -> impl Iterator<Item = &'static Row> {
     GROUPS.iter().flat_map(|(_, rows)| rows.iter())
+}
+
+/// Whether it needs Java and Kafka's jars, whichever broker it measures.
+pub fn needs_java(row: &Row) -> bool {
+    perf_test::ROWS.iter().any(|perf_test| perf_test.name == row.name)
 }
 
 /// Gives `work` the name of a fresh topic, which has left the disk when this returns.

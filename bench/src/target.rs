@@ -113,6 +113,8 @@ fn share(times: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -123,7 +125,9 @@ mod tests {
         for (round, slower) in [(1, 1.0), (2, 3.0), (3, 3.0)] {
             let mut note = |broker, value: f64| {
                 let metrics = vec![("ms", value * slower), ("raw", slower)];
-                results.record("row", broker, round, &Ok(metrics)).expect("written");
+                results
+                    .record("row", broker, round, Duration::ZERO, &Ok(metrics))
+                    .expect("written");
             };
             note("highwater", 2.0);
             note("kafka", 8.0);

@@ -24,7 +24,7 @@ use crate::broker::{Broker, Data, Kind};
 use crate::failure::{Failure, io_failure};
 use crate::process::Process;
 use crate::results::Metrics;
-use crate::rows::{Context, Measure, Row, Size, aimed, metric};
+use crate::rows::{Context, Measure, Row, Size, aimed, information, metric};
 use crate::target::Target;
 use crate::wire::{self, FETCH_VERSION, METADATA_VERSION, Wire};
 
@@ -65,7 +65,7 @@ pub const ROWS: &[Row] = &[Row {
             metric("rss_growth_mib", "most resident memory that they add, MiB", 1),
             &[Target::AtMost(64.0)],
         ),
-        metric("still_connected", "of the bad ones still connected", 0),
+        information(metric("still_connected", "of the bad ones still connected", 0)),
     ],
     brokers: &[Kind::Highwater, Kind::Kafka],
     most_rounds: &[(Kind::Kafka, 3)],

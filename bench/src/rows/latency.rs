@@ -4,7 +4,9 @@ use crate::broker::{Broker, Kind};
 use crate::failure::Failure;
 use crate::load::{CONSUMER, Client, PROMPT_PRODUCER, number};
 use crate::results::Metrics;
-use crate::rows::{Context, Measure, Metric, Row, Size, aimed, metric, throughput, with_topic};
+use crate::rows::{
+    Context, Measure, Metric, Row, Size, aimed, information, metric, throughput, with_topic,
+};
 use crate::target::Target;
 
 const MESSAGE_SIZE: usize = 1024;
@@ -19,7 +21,7 @@ const P99: Metric = metric("p99_ms", "p99, ms", 3);
 const P999: Metric = metric("p999_ms", "p99.9, ms", 3);
 const RATE: Metric = metric("messages_s", "messages/s", 0);
 /// What the client added itself: a sender that comes late sends the messages that are due together.
-const LATE: Metric = metric("sender_late_ms", "sender late by at most, ms", 2);
+const LATE: Metric = information(metric("sender_late_ms", "sender late by at most, ms", 2));
 
 pub const ROWS: &[Row] = &[
     Row {

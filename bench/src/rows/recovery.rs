@@ -9,7 +9,7 @@ use crc_fast::CrcAlgorithm;
 use crate::broker::{Broker, Data, Kind};
 use crate::failure::{Failure, io_failure};
 use crate::results::Metrics;
-use crate::rows::{Context, Measure, Row, Size, aimed, metric};
+use crate::rows::{Context, Measure, Row, Size, aimed, information, metric};
 use crate::target::Target;
 use crate::wire::{self, Wire};
 
@@ -32,7 +32,7 @@ pub const ROWS: &[Row] = &[Row {
         aimed(metric("first_ack_ms", "spawn to first ack, ms", 0), &[Target::AtMost(1000.0)]),
         metric("cpu_ms", "CPU until then, ms", 0),
         metric("peak_rss_mib", "most resident memory until then, MiB", 1),
-        metric("records", "records read after it", 0),
+        information(metric("records", "records read after it", 0)),
     ],
     brokers: &[Kind::Highwater, Kind::Kafka],
     most_rounds: &[(Kind::Highwater, 3), (Kind::Kafka, 1)],

@@ -6,13 +6,15 @@ use crate::failure::Failure;
 use crate::load::{self, Direction, Load, Outcome};
 use crate::results::Metrics;
 use crate::rows::{
-    BROKER_NS, CLIENT_NS, Context, MB_S, Measure, Metric, Row, Size, aimed, metric, with_topic,
+    BROKER_NS, CLIENT_NS, Context, MB_S, Measure, Metric, Row, Size, aimed, information, metric,
+    with_topic,
 };
 use crate::target::Target;
 
 const PRODUCED: &[Metric] = &[MB_S, BROKER_NS, CLIENT_NS];
 const CONSUMED: &[Metric] = PRODUCED;
-const DISK_SHARE: Metric = metric("disk_percent", "read from the disk, % of the bytes", 0);
+const DISK_SHARE: Metric =
+    information(metric("disk_percent", "read from the disk, % of the bytes", 0));
 
 const fn row(
     name: &'static str,

@@ -95,7 +95,9 @@ pub async fn run(
     let (disk_failed, mut disk_failure) = watch::channel(None);
     let listeners: Vec<BoundListener> = sockets.iter().map(|(bound, _)| bound.clone()).collect();
     let opened = open::open(config, listeners, disk_failed)?;
-    let open::Opened { broker, mut quorum, dir: _dir, registration } = opened;
+    let open::Opened { broker, mut quorum, dir, registration } = opened;
+    let open_files = open_files::share_out();
+    dir.set_max_open_files(open_files.cached_by_logs);
     let lifecycle = BrokerLifecycle::start(
         broker.controller().clone(),
         Arc::clone(&broker.image),
@@ -121,7 +123,7 @@ pub async fn run(
         request_max_bytes: broker.config().socket_request_max_bytes,
         max_idle: broker.config().connections_max_idle,
     };
-    let max_connections = broker.config().max_connections.min(open_files::for_connections());
+    let max_connections = broker.config().max_connections.min(open_files.connections);
     let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
     let connections = Arc::new(Semaphore::new(max_connections));
     for (bound, socket) in sockets {

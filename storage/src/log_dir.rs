@@ -289,6 +289,11 @@ impl LogDir {
         &self.files
     }
 
+    /// How many log files may be open at once. Partitions that are in use beyond that open theirs again and again.
+    pub fn set_max_open_files(&self, max_open_files: usize) {
+        self.files.set_max_open_files(max_open_files);
+    }
+
     /// Closes files that were not used since the last call.
     pub fn close_idle_files(&self) {
         self.files.close_idle();

@@ -3,24 +3,39 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for logs: their cache of open files, twice over, for what is being read, flushed and recovered beside it.
-const FILES_FOR_LOGS: u64 = 1024;
+/// Kept for logs at least: their cache of open files, twice over, for what is being read, flushed and recovered beside it.
+const MIN_FILES_FOR_LOGS: u64 = 1024;
+/// The most files that logs keep open: each costs the kernel about 1 KiB.
+const MAX_CACHED_FILES: u64 = 16 * 1024;
 
-/// Raises the process's limit of open files as far as it may (many systems start with 1024), and returns how many of
-/// them connections may have.
-pub(super) fn for_connections() -> usize {
+/// Who may have how many open files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenFiles {
+    pub(super) connections: usize,
+    /// Kept open between uses: an active partition has one.
+    pub(super) cached_by_logs: usize,
+}
+
+/// Raises the process's limit of open files as far as it may (many systems start with 1024), and shares it out.
+pub(super) fn share_out() -> OpenFiles {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let current = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum,
         // Not on every system the hard limit is one.
         Err(_) => current,
     };
-    current.map_or(usize::MAX, |limit| usize::try_from(share(limit)).unwrap_or(usize::MAX))
+    OpenFiles::of(current.unwrap_or(u64::MAX))
 }
 
-/// Of a small limit, connections have a half.
-fn share(limit: u64) -> u64 {
-    limit.saturating_sub(FILES_FOR_LOGS).max(limit / 2)
+impl OpenFiles {
+    fn of(limit: u64) -> OpenFiles {
+        let cached = (limit / 8).clamp(64, MAX_CACHED_FILES);
+        let for_logs = (2 * cached).max(MIN_FILES_FOR_LOGS);
+        // Of a small limit, connections have a half.
+        let connections = limit.saturating_sub(for_logs).max(limit / 2);
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        OpenFiles { connections: count(connections), cached_by_logs: count(cached) }
+    }
 }
 
 #[cfg(test)]
@@ -29,7 +44,11 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_logs() {
-        assert_eq!([256, 1024, 4096, 1 << 20].map(share), [128, 512, 3072, (1 << 20) - 1024]);
-        assert!(for_connections() > 0);
+        let shared = [256, 1024, 4096, 20_000, 1 << 20].map(OpenFiles::of);
+        assert_eq!(
+            shared.map(|files| (files.connections, files.cached_by_logs)),
+            [(128, 64), (512, 128), (3072, 512), (15_000, 2500), ((1 << 20) - 32_768, 16_384)]
+        );
+        assert!(share_out().connections > 0);
     }
 }

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use crate::fs::FsFile;
 use crate::index_file::MappedBytes;
 
-/// Files kept open at most; with the mappings of sealed indexes twice as many.
-const MAX_OPEN_FILES: usize = 512;
+/// Files kept open at most, until the process says how many it can spare ([`FileCache::set_max_open_files`]).
+const DEFAULT_MAX_OPEN_FILES: usize = 512;
+/// Mappings of sealed indexes kept at most. They hold no descriptor, but the system bounds them too (Linux: 65,530).
+const MAX_MAPPINGS: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FileKind {
@@ -39,9 +41,14 @@ struct Entry<T: ?Sized> {
 #[derive(Debug)]
 struct Shelf<T: ?Sized> {
     entries: HashMap<FileKey, Entry<T>>,
+    max_entries: usize,
 }
 
 impl<T: ?Sized> Shelf<T> {
+    fn new(max_entries: usize) -> Shelf<T> {
+        Shelf { entries: HashMap::new(), max_entries }
+    }
+
     fn get(&self, key: &FileKey) -> Option<(Arc<T>, Arc<AtomicBool>)> {
         let entry = self.entries.get(key)?;
         entry.used.store(true, Ordering::Relaxed);
@@ -49,10 +56,10 @@ impl<T: ?Sized> Shelf<T> {
     }
 
     fn insert(&mut self, key: FileKey, value: Arc<T>) -> Arc<AtomicBool> {
-        if self.entries.len() >= MAX_OPEN_FILES {
+        if self.entries.len() >= self.max_entries {
             self.close_idle();
             // All of them are in use: drop half, whichever; they are opened again when needed.
-            if self.entries.len() >= MAX_OPEN_FILES {
+            if self.entries.len() >= self.max_entries {
                 let mut keep = false;
                 self.entries.retain(|_, _| {
                     keep = !keep;
@@ -100,11 +107,14 @@ impl CachedFile {
 
 impl FileCache {
     pub(crate) fn new() -> FileCache {
-        let shelves = Shelves {
-            files: Shelf { entries: HashMap::new() },
-            maps: Shelf { entries: HashMap::new() },
-        };
+        let shelves =
+            Shelves { files: Shelf::new(DEFAULT_MAX_OPEN_FILES), maps: Shelf::new(MAX_MAPPINGS) };
         FileCache { shelves: Mutex::new(shelves) }
+    }
+
+    /// From the next file on. What is open beyond it is closed as it falls idle.
+    pub(crate) fn set_max_open_files(&self, max_open_files: usize) {
+        self.shelves().files.max_entries = max_open_files.max(1);
     }
 
     fn shelves(&self) -> MutexGuard<'_, Shelves> {
@@ -212,8 +222,20 @@ mod tests {
         let cache = FileCache::new();
         for segment in 0..2000 {
             cache.file(key(segment), || fs.open(Path::new("/f"), OpenMode::Create)).unwrap();
-            assert!(cache.shelves().files.entries.len() <= MAX_OPEN_FILES);
+            assert!(cache.shelves().files.entries.len() <= DEFAULT_MAX_OPEN_FILES);
         }
-        assert!(fs.open_files() <= MAX_OPEN_FILES);
+        assert!(fs.open_files() <= DEFAULT_MAX_OPEN_FILES);
+    }
+
+    #[test]
+    fn as_many_files_stay_open_as_the_process_can_spare() {
+        let fs = SimulatedFs::new();
+        let cache = FileCache::new();
+        cache.set_max_open_files(1000);
+        let open = || fs.open(Path::new("/f"), OpenMode::Create);
+        let users: Vec<_> = (0..1000).map(|n| cache.file(key(n), open).unwrap().1).collect();
+        assert!(users.iter().all(|user| user.get().is_some()), "in use and within the bound");
+        cache.file(key(1000), open).unwrap();
+        assert!(fs.open_files() <= 501);
     }
 }

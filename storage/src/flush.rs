@@ -11,6 +11,7 @@
 //! costs one fsync, not four.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::checkpoint::{LEADER_EPOCH_FILE, write_renamed};
@@ -186,9 +187,62 @@ impl FlushTicket {
     }
 }
 
+/// Does `work` for each item, by up to `threads` threads that live only for it, this one among them. Results are in the order
+/// of the items. Where the system gives no thread, those that there are do it all.
+///
+/// For work that waits for the disk: syncs that run at the same time share a commit of the file system's journal, each still
+/// with its own answer. See [`crate::fs::Fs::sync_threads`].
+pub fn in_parallel<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let claim = || {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        items.get(at).map(|item| (at, work(item)))
+    };
+    let helpers = threads.min(items.len()).saturating_sub(1);
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers)
+            .map_while(|_| {
+                let work = || std::iter::from_fn(claim).collect::<Vec<_>>();
+                std::thread::Builder::new().name("sync".into()).spawn_scoped(scope, work).ok()
+            })
+            .collect();
+        let mut done: Vec<_> = std::iter::from_fn(claim).collect();
+        for helper in helpers {
+            match helper.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn work_done_in_parallel_is_done_once_each_and_answered_in_order() {
+        let items: Vec<usize> = (0..100).collect();
+        for threads in [0, 1, 3, 200] {
+            let doubled: Vec<usize> = items.iter().map(|item| item * 2).collect();
+            assert_eq!(in_parallel(threads, &items, |item| item * 2), doubled);
+        }
+        assert!(in_parallel(4, &[] as &[()], |()| ()).is_empty());
+    }
+
+    #[test]
+    fn as_many_syncs_as_there_are_threads_run_at_a_time() {
+        let all_there = Barrier::new(4);
+        in_parallel(4, &[(); 8], |()| all_there.wait());
+    }
 
     fn offset(value: u64) -> Offset {
         Offset::ZERO.plus(value)

@@ -55,6 +55,15 @@ pub struct Metadata {
     pub is_dir: bool,
 }
 
+/// What [`Fs::sync_together`] syncs.
+#[derive(Clone, Copy, Debug)]
+pub enum SyncTarget<'a> {
+    /// As [`FsFile::sync_data`].
+    Data(&'a dyn FsFile),
+    /// As [`Fs::sync_dir`].
+    Names(&'a Path),
+}
+
 /// One machine's disk. Blocking.
 pub trait Fs: Debug + Send + Sync {
     /// Opens a file.
@@ -105,6 +114,28 @@ pub trait Fs: Debug + Send + Sync {
     /// # Errors
     /// After an error nothing is known of what was kept: take the disk offline, never ask again.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Syncs several things that need no order among themselves: they may reach the disk in any, or at the same time. One
+    /// answer each, in the order of the targets; all are tried.
+    fn sync_together(&self, targets: &[SyncTarget<'_>]) -> Vec<io::Result<()>> {
+        targets.iter().map(|target| self.sync(target)).collect()
+    }
+
+    /// How many syncs are worth running at a time, each on a thread of its own.
+    fn sync_threads(&self) -> usize {
+        1
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// As [`FsFile::sync_data`] and [`Fs::sync_dir`].
+    fn sync(&self, target: &SyncTarget<'_>) -> io::Result<()> {
+        match target {
+            SyncTarget::Data(file) => file.sync_data(),
+            SyncTarget::Names(path) => self.sync_dir(path),
+        }
+    }
 
     /// Takes the exclusive lock of a file, creating it if absent; released by dropping the answer, or by
     /// the end of the process however it ends.

@@ -1,11 +1,13 @@
 //! Group commit for topics that flush each message: one thread fsyncs partitions that are owed a flush. What is
 //! appended while an fsync runs is covered by the next one, so one fsync acknowledges all that was appended before it
-//! began (DESIGN D7).
+//! began (DESIGN D7). Partitions of one group are synced at the same time, because the file system's journal commits for all
+//! who wait: each still has its own fsync and its own answer, and its waiters are woken by that alone.
 
 use super::ReplicaManager;
 use super::partition::Partition;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, Weak};
+use storage::flush::in_parallel;
 
 #[derive(Debug, Default)]
 struct Owed {
@@ -48,10 +50,10 @@ impl Flusher {
             if batch.is_empty() {
                 return;
             }
-            for partition in batch.into_values() {
-                let Some(replica_manager) = replica_manager.upgrade() else { return };
-                flush(&replica_manager, &partition);
-            }
+            let Some(replica_manager) = replica_manager.upgrade() else { return };
+            let group: Vec<Arc<Partition>> = batch.into_values().collect();
+            let threads = replica_manager.logs.dir().fs().sync_threads();
+            in_parallel(threads, &group, |partition| flush(&replica_manager, partition));
         }
     }
 }

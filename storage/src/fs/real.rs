@@ -12,7 +12,8 @@ use std::time::UNIX_EPOCH;
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode};
+use super::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode, SyncTarget};
+use crate::flush::in_parallel;
 use crate::index_file::{self, MappedBytes};
 use crate::timestamp::Timestamp;
 
@@ -97,6 +98,20 @@ impl Fs for RealFs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         if self.syncs { File::open(path)?.sync_all() } else { Ok(()) }
+    }
+
+    fn sync_together(&self, targets: &[SyncTarget<'_>]) -> Vec<io::Result<()>> {
+        if !self.syncs {
+            return targets.iter().map(|_| Ok(())).collect();
+        }
+        in_parallel(self.sync_threads(), targets, |target| self.sync(target))
+    }
+
+    /// A file system with a journal puts what waits at the same time into one commit. 200 files with 1 KiB each on ext4, beside
+    /// other work: one after the other 850–1,560 ms, by 4 threads 7–110 ms, by 16 threads 15–35 ms, by 64 no better. `syncfs`
+    /// does no better either, flushes what is not ours, and tells of a failed write-back once per file system, not per file.
+    fn sync_threads(&self) -> usize {
+        if self.syncs { 16 } else { 1 }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FsLock>> {
@@ -223,6 +238,26 @@ mod tests {
         assert_eq!(file.read_cached_at(&mut buffer, 3).unwrap(), 2);
         assert_eq!(&buffer[..2], b"de");
         assert_eq!(file.read_cached_at(&mut buffer, 5).unwrap(), 0);
+    }
+
+    #[test]
+    fn syncing_together_answers_for_each_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let fs = RealFs::new();
+        let file = fs.open(&dir.path().join("f"), OpenMode::Create).unwrap();
+        let gone = dir.path().join("gone");
+        let targets = [
+            SyncTarget::Names(&gone),
+            SyncTarget::Data(&*file),
+            SyncTarget::Names(dir.path()),
+            SyncTarget::Names(&gone),
+        ];
+        let is_ok = |fs: RealFs| -> Vec<bool> {
+            fs.sync_together(&targets).iter().map(Result::is_ok).collect()
+        };
+        assert_eq!(is_ok(fs), [false, true, true, false]);
+        assert_eq!(is_ok(RealFs::without_sync()), [true; 4]);
+        assert!(fs.sync_together(&[]).is_empty());
     }
 
     #[test]

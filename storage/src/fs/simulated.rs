@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode};
+use super::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode, SyncTarget};
 use crate::index_file::MappedBytes;
 use crate::timestamp::Timestamp;
 
@@ -216,6 +216,20 @@ impl Fs for SimulatedFs {
         let mut state = self.state();
         state.check(Operation::SyncDir, path)?;
         state.disk.sync_dir(path)
+    }
+
+    /// In their order or against it, so that nobody comes to rely on one.
+    fn sync_together(&self, targets: &[SyncTarget<'_>]) -> Vec<io::Result<()>> {
+        let is_backward = self.changes() % 2 == 1;
+        let one_after_another = |targets: &mut dyn Iterator<Item = &SyncTarget<'_>>| {
+            targets.map(|target| self.sync(target)).collect::<Vec<_>>()
+        };
+        if !is_backward {
+            return one_after_another(&mut targets.iter());
+        }
+        let mut outcomes = one_after_another(&mut targets.iter().rev());
+        outcomes.reverse();
+        outcomes
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FsLock>> {

@@ -156,7 +156,7 @@ impl std::fmt::Debug for OpenQuorum {
 
 impl OpenQuorum {
     /// Opens the metadata log in `log_dir`, or begins a cluster there, and leads it. Blocks on the disk: reads the log, writes
-    /// and fsyncs one entry; a new cluster also its first snapshot and two directories.
+    /// and fsyncs one entry; a new cluster writes and fsyncs its first snapshot, and fsyncs that entry with the next.
     ///
     /// # Errors
     /// See [`QuorumFailure`]; the broker must not start.
@@ -168,11 +168,15 @@ impl OpenQuorum {
         let identity = NodeIdentity { node_id: config.node_id, directory_id: config.directory_id };
         let dir = log_dir.join(METADATA_LOG_DIR);
         let (store, state) = match LogStore::open(fs, &dir, config.log_store)? {
+            // Synced at once: what is done with the logs now goes by it, and a killed process may have left it in the page
+            // cache alone.
             OpenedLog::Found { store, state, .. } => (*store, state),
             OpenedLog::Empty(empty) => {
                 let snapshot = Self::first_snapshot(identity, config.cluster_id.clone())?;
                 tracing::info!(cluster_id = %snapshot.cluster_id, "beginning a new cluster");
-                (empty.start(&snapshot, wall_clock())?, QuorumState::bootstrapped(snapshot))
+                let mut store = empty.start(&snapshot, wall_clock())?;
+                store.hold_back_first(); // until the broker registers; no log goes by an empty image
+                (store, QuorumState::bootstrapped(snapshot))
             }
         };
         let found = &state.snapshot.cluster_id;

@@ -2,8 +2,9 @@
 //!
 //! A directory is ours if it holds a `meta.properties` with our format version, or nothing at all
 //! (`lost+found` and what a first start that was cut short leaves aside). Anything else is refused
-//! untouched. The first file that a start creates is `.lock`, the second `meta.properties`, synced with
-//! its name before anything else is written: a directory cut off at any step can be started again.
+//! untouched. The first file that a start creates is `.lock`, the second `meta.properties`, synced before it
+//! gets its name; that name, and the directory's own, are synced before anything in the directory counts (by whom, says
+//! [`LogDir::open`]). A directory cut off at any step can be started again.
 
 mod checkpoints;
 mod clean_stop;
@@ -12,7 +13,7 @@ mod meta_properties;
 pub(crate) mod names;
 mod work;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,8 +26,8 @@ pub use meta_properties::{FORMAT_VERSION, MetaProperties, MetaPropertiesError};
 pub use names::{DirName, parse_dir_name};
 use work::Work;
 
-use crate::checkpoint::{CheckpointError, write_atomically};
-use crate::fs::{Fs, FsLock, is_disk_full, read_file};
+use crate::checkpoint::CheckpointError;
+use crate::fs::{DirEntry, Fs, FsFile, FsLock, OpenMode, SyncTarget, is_disk_full, read_file};
 use crate::tail_cache::TailCache;
 
 const LOCK_FILE: &str = ".lock";
@@ -132,6 +133,10 @@ impl LogDir {
     /// Opens, and if need be creates, a log directory, and takes its lock. `new` is the identity that a
     /// directory gets which has none yet; of one that has, the node id must be the same.
     ///
+    /// Of a new directory its own name and what `meta.properties` says are durable then, but not that file's name: who makes
+    /// the first thing in the directory that counts syncs the directory first. A log does so with its first flush, the
+    /// metadata log before it has its own first name.
+    ///
     /// # Errors
     /// See [`OpenDirError`].
     pub fn open(
@@ -143,9 +148,10 @@ impl LogDir {
             let path = path.to_path_buf();
             move |source| OpenDirError::Io { path, source }
         };
-        if read_meta_properties(&*fs, path)?.is_none() {
-            create_dir_all(&*fs, path).map_err(io(path))?;
-        }
+        let is_created = match read_meta_properties(&*fs, path)? {
+            None => create_dir_all(&*fs, path).map_err(io(path))?,
+            Some(_) => false,
+        };
         refuse_foreign(&*fs, path)?;
         let lock_path = path.join(LOCK_FILE);
         let lock = fs.lock(&lock_path).map_err(|error| match error.kind() {
@@ -156,8 +162,7 @@ impl LogDir {
             Some(meta) => meta,
             None => {
                 let meta_path = path.join(META_PROPERTIES_FILE);
-                write_atomically(&*fs, &meta_path, new.to_text().as_bytes())
-                    .map_err(io(&meta_path))?;
+                write_meta_properties(&*fs, path, new, is_created).map_err(io(&meta_path))?;
                 new.clone()
             }
         };
@@ -313,28 +318,68 @@ impl LogDir {
     }
 }
 
-/// Creates what is missing of `path`, each name synced before the next one is made. An earlier start may have been cut
-/// off between the two, but then only the deepest directory that is there can be without a synced name: so that one's is
-/// synced too, and none above it, each of which may wait for a journal.
-fn create_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+fn parent_of(path: &Path) -> &Path {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    match fs.metadata(path) {
-        Ok(_) => {
-            // Not ours to open: then it was not made by us either.
-            let _ = fs.sync_dir(parent.unwrap_or(Path::new(".")));
-            return Ok(());
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Creates what is missing of `path`. Returns whether it created `path` itself, whose name is then for the caller to sync,
+/// and that of the directory it is in: an earlier start may have been cut off before it had synced either, but had synced
+/// the names above them before it made these two.
+fn create_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<bool> {
+    let is_there = |path: &Path| match fs.metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    };
+    if is_there(path)? {
+        return Ok(false);
     }
-    if let Some(parent) = parent {
+    let parent = parent_of(path);
+    if !is_there(parent)? {
         create_dir_all(fs, parent)?;
+        sync_with_names_above(fs, None, parent, true)?;
     }
     match fs.create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(true),
     }
-    fs.sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+/// Syncs `file`, the name of `dir` and that of the directory it is in.
+fn sync_with_names_above(
+    fs: &dyn Fs,
+    file: Option<&dyn FsFile>,
+    dir: &Path,
+    is_dir_created: bool,
+) -> io::Result<()> {
+    let parent = parent_of(dir);
+    let above = SyncTarget::Names(parent_of(parent));
+    let targets = [SyncTarget::Names(parent), above].into_iter();
+    let targets: Vec<_> = targets.chain(file.map(SyncTarget::Data)).collect();
+    let mut synced = fs.sync_together(&targets).into_iter();
+    let (own_name, _above) = (synced.next(), synced.next());
+    // Where the directories above are not ours to open, they were not made by us either.
+    if is_dir_created {
+        own_name.transpose()?;
+    }
+    synced.collect()
+}
+
+/// Writes the first `meta.properties` of a directory: its content and the directory's own name are synced before the file
+/// has its name, which is not.
+fn write_meta_properties(
+    fs: &dyn Fs,
+    dir: &Path,
+    meta: &MetaProperties,
+    is_dir_created: bool,
+) -> io::Result<()> {
+    let path = dir.join(META_PROPERTIES_FILE);
+    let temporary = path.with_extension("properties.tmp");
+    let file = fs.open(&temporary, OpenMode::Truncate)?;
+    file.write_at(&mut [IoSlice::new(meta.to_text().as_bytes())], 0)?;
+    sync_with_names_above(fs, Some(&*file), dir, is_dir_created)?;
+    fs.rename(&temporary, &path)
 }
 
 /// Refuses a directory that has no format key of ours and is not empty either.
@@ -345,13 +390,19 @@ fn refuse_foreign(fs: &dyn Fs, path: &Path) -> Result<(), OpenDirError> {
     let entries = fs
         .read_dir(path)
         .map_err(|source| OpenDirError::Io { path: path.to_path_buf(), source })?;
-    // What our own first start can leave behind, cut off before `meta.properties` had its name.
-    let of_a_first_start = |name: &str| {
-        name == "lost+found"
-            || name == LOCK_FILE
-            || name.strip_suffix(".tmp") == Some(META_PROPERTIES_FILE)
+    // What our own first start can leave behind, cut off before `meta.properties` had its name; or where the power went, and
+    // the file system kept a later name but not that one: then the metadata log's directory with nothing finished in it.
+    let is_unfinished = |name: &str| name.ends_with(".tmp");
+    let of_a_first_start = |entry: &DirEntry| {
+        entry.name == "lost+found"
+            || entry.name == LOCK_FILE
+            || entry.name.strip_suffix(".tmp") == Some(META_PROPERTIES_FILE)
+            || entry.name == names::METADATA_LOG_DIR
+                && fs
+                    .read_dir(&path.join(&entry.name))
+                    .is_ok_and(|inside| inside.iter().all(|inside| is_unfinished(&inside.name)))
     };
-    match entries.into_iter().find(|entry| !of_a_first_start(&entry.name)) {
+    match entries.into_iter().find(|entry| !of_a_first_start(entry)) {
         None => Ok(()),
         Some(entry) => Err(OpenDirError::NotOurs { dir: path.to_path_buf(), found: entry.name }),
     }
@@ -434,6 +485,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("lost+found")).unwrap();
         LogDir::open(Arc::new(RealFs::new()), dir.path(), &identity(1)).unwrap();
+    }
+
+    #[test]
+    fn a_metadata_log_that_was_never_begun_does_not_make_the_directory_foreign() {
+        for (name, is_begun) in [("1.checkpoint.tmp", false), ("0.log", true)] {
+            let fs = SimulatedFs::new();
+            create_dir_all(&fs, Path::new("/a/data")).unwrap();
+            let metadata = Path::new("/a/data").join(names::METADATA_LOG_DIR);
+            fs.create_dir(&metadata).unwrap();
+            fs.open(&metadata.join(name), OpenMode::Create).unwrap();
+            let opened = open(&fs, 1);
+            assert_eq!(matches!(opened, Err(OpenDirError::NotOurs { .. })), is_begun, "{opened:?}");
+            assert_eq!(opened.is_ok(), !is_begun);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use storage::fs::{Fs, FsFile, OpenMode};
+use storage::fs::{Fs, FsFile, OpenMode, SyncTarget};
 use storage::timestamp::Timestamp;
 
 use super::codec::{HardState, LogBody, LogEntry, LogPayload, QuorumDecodeError, QuorumSnapshot};
@@ -115,6 +115,10 @@ impl LogStoreError {
     }
 }
 
+fn parent_of(dir: &Path) -> &Path {
+    dir.parent().unwrap_or(Path::new("/"))
+}
+
 fn io_error<'a>(
     action: &'static str,
     path: &'a Path,
@@ -148,8 +152,9 @@ pub struct EmptyLog {
 }
 
 impl EmptyLog {
-    /// Begins the log with its first snapshot. Its names become durable with the first [`LogStore::persist`] or
-    /// [`LogStore::sync`]: until then nobody may be told of it.
+    /// Begins the log with its first snapshot, in a directory whose own name is durable then, and all the names beside it
+    /// that were there before. The snapshot's becomes so with the first [`LogStore::persist`] or [`LogStore::sync`]: until
+    /// then nobody may be told of it.
     ///
     /// # Errors
     /// What the disk says; the directory still counts as empty then.
@@ -161,7 +166,7 @@ impl EmptyLog {
         if !self.dir_exists {
             self.fs.create_dir(&self.dir).map_err(io_error("create", &self.dir))?;
         }
-        snapshot_file::write(&*self.fs, &self.dir, snapshot, now)?;
+        snapshot_file::write(&*self.fs, &self.dir, snapshot, now, &[parent_of(&self.dir)])?;
         Ok(LogStore {
             fs: self.fs,
             dir: self.dir,
@@ -174,8 +179,9 @@ impl EmptyLog {
             snapshot: (snapshot.index, snapshot.term),
             needs_restart: false,
             unsynced_names: true,
-            unsynced_parent: true,
+            unsynced_parent: false,
             unsynced_tail: false,
+            holds_back: false,
             failed: false,
         })
     }
@@ -215,6 +221,8 @@ pub struct LogStore {
     unsynced_parent: bool,
     /// Recovery kept batches of the last segment that may only be in the page cache.
     unsynced_tail: bool,
+    /// The next batch is only written; the one after it syncs both.
+    holds_back: bool,
     failed: bool,
 }
 
@@ -256,7 +264,7 @@ impl LogStore {
 
     fn try_persist(&mut self, persist: &Persist, now: Timestamp) -> Result<(), LogStoreError> {
         if let Some(snapshot) = &persist.snapshot {
-            snapshot_file::write(&*self.fs, &self.dir, snapshot, now)?;
+            snapshot_file::write(&*self.fs, &self.dir, snapshot, now, &[])?;
             self.sync_names()?;
             self.snapshot = (snapshot.index, snapshot.term);
             self.needs_restart = true;
@@ -268,6 +276,17 @@ impl LogStore {
             self.remove_covered()?;
         }
         Ok(())
+    }
+
+    /// The next [`LogStore::persist`] only writes; what comes after it syncs both. For the opening entry of a group of one
+    /// that has just begun: nobody knows of that group before it has registered its broker, which is the second write. A
+    /// power cut between the two leaves less of a bootstrap, or none, and none of it was promised to anybody.
+    ///
+    /// # Panics
+    /// If something is durable already.
+    pub fn hold_back_first(&mut self) {
+        assert_eq!(self.durable_end, 0, "only what begins a log may wait");
+        self.holds_back = true;
     }
 
     /// Makes durable what [`LogStore::open`] kept and [`EmptyLog::start`] made. A group of several calls it before its first
@@ -303,7 +322,7 @@ impl LogStore {
             snapshot.index,
             self.snapshot.0
         );
-        if let Err(error) = snapshot_file::write(&*self.fs, &self.dir, snapshot, now) {
+        if let Err(error) = snapshot_file::write(&*self.fs, &self.dir, snapshot, now, &[]) {
             self.failed = !error.is_disk_full();
             return Err(error);
         }
@@ -380,12 +399,15 @@ impl LogStore {
         active.size_bytes += bytes.len() as u64;
         active.max_index = active.max_index.max(max_index);
         fail::fail_point!("metadata-log-after-write");
-        file.sync_data().map_err(io_error("fsync", &path))?;
-        fail::fail_point!("metadata-log-after-fsync");
-        self.unsynced_tail = false; // the same file
-        self.sync_names()?;
         self.next_offset = offset;
-        self.durable_end = offset;
+        if std::mem::take(&mut self.holds_back) {
+            self.unsynced_tail = true;
+        } else {
+            self.sync_with_names(Some((&*file, &path)))?;
+            fail::fail_point!("metadata-log-after-fsync");
+            self.unsynced_tail = false; // the same file
+            self.durable_end = offset;
+        }
         self.hard_state = hard_state;
         self.needs_restart = false;
         Ok(())
@@ -432,15 +454,22 @@ impl LogStore {
     }
 
     fn sync_names(&mut self) -> Result<(), LogStoreError> {
-        if self.unsynced_names {
-            self.fs.sync_dir(&self.dir).map_err(io_error("fsync", &self.dir))?;
-            self.unsynced_names = false;
+        self.sync_with_names(None)
+    }
+
+    /// Syncs a file, and the names that are not yet; all at once, for a record counts only after the last of them.
+    fn sync_with_names(&mut self, file: Option<(&dyn FsFile, &Path)>) -> Result<(), LogStoreError> {
+        let parent = parent_of(&self.dir);
+        let names = self.unsynced_names.then_some(&*self.dir);
+        let names = names.into_iter().chain(self.unsynced_parent.then_some(parent));
+        let targets = names.map(|name| (SyncTarget::Names(name), name));
+        let targets = targets.chain(file.map(|(file, path)| (SyncTarget::Data(file), path)));
+        let (targets, paths): (Vec<_>, Vec<_>) = targets.unzip();
+        for (outcome, path) in self.fs.sync_together(&targets).into_iter().zip(paths) {
+            outcome.map_err(io_error("fsync", path))?;
         }
-        if self.unsynced_parent {
-            let parent = self.dir.parent().unwrap_or(Path::new("/"));
-            self.fs.sync_dir(parent).map_err(io_error("fsync", parent))?;
-            self.unsynced_parent = false;
-        }
+        self.unsynced_names = false;
+        self.unsynced_parent = false;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ pub enum DirName {
 }
 
 /// The metadata quorum's own log: no partition of ours, and never a stray one.
-const METADATA_LOG_DIR: &str = "__cluster_metadata-0";
+pub(super) const METADATA_LOG_DIR: &str = "__cluster_metadata-0";
 
 /// Reads the name of a directory.
 pub fn parse_dir_name(name: &str) -> DirName {

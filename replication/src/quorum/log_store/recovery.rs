@@ -74,6 +74,7 @@ pub(super) fn open(
         unsynced_tail: segments
             .last()
             .is_some_and(|segment| segment.size_bytes > 0 || cut_bytes > 0),
+        holds_back: false,
         segments,
         failed: false,
     };

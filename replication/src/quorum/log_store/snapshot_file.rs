@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use storage::fs::{Fs, OpenMode};
+use storage::fs::{Fs, OpenMode, SyncTarget};
 use storage::timestamp::Timestamp;
 
 use super::batch_file::{BatchReader, ReadBatchError, push_batch};
@@ -30,16 +30,18 @@ pub(super) fn is_unfinished(name: &str) -> bool {
     name.ends_with(UNFINISHED)
 }
 
-/// Writes, fsyncs and renames into place. The name is durable after the caller has synced the directory.
+/// Writes, fsyncs and renames into place; `names`, of other directories, are synced before the rename too. The snapshot's own
+/// name is durable after the caller has synced the directory.
 pub(super) fn write(
     fs: &dyn Fs,
     dir: &Path,
     snapshot: &QuorumSnapshot,
     now: Timestamp,
+    names: &[&Path],
 ) -> Result<(), LogStoreError> {
     let path = dir.join(name(snapshot.index, snapshot.term));
     let unfinished = path.with_extension("checkpoint.tmp");
-    let written = write_content(fs, &unfinished, snapshot, now)
+    let written = write_content(fs, &unfinished, snapshot, now, names)
         .and_then(|()| fs.rename(&unfinished, &path).map_err(io_error("rename into place", &path)));
     if written.is_err() {
         // On a full disk this gives the space back; if it fails too, the next open removes the file.
@@ -53,6 +55,7 @@ fn write_content(
     path: &Path,
     snapshot: &QuorumSnapshot,
     now: Timestamp,
+    names: &[&Path],
 ) -> Result<(), LogStoreError> {
     let file = fs.open(path, OpenMode::Truncate).map_err(io_error("create", path))?;
     let mut position = 0;
@@ -62,7 +65,13 @@ fn write_content(
         file.write_at(&mut [IoSlice::new(&bytes)], position).map_err(io_error("write", path))?;
         position += bytes.len() as u64;
     }
-    file.sync_data().map_err(io_error("fsync", path))
+    let synced = [path].into_iter().chain(names.iter().copied());
+    let names = names.iter().map(|name| SyncTarget::Names(name));
+    let targets: Vec<_> = [SyncTarget::Data(&*file)].into_iter().chain(names).collect();
+    for (outcome, path) in fs.sync_together(&targets).into_iter().zip(synced) {
+        outcome.map_err(io_error("fsync", path))?;
+    }
+    Ok(())
 }
 
 /// Reads the snapshot with this index and term.

@@ -277,6 +277,64 @@ fn a_bootstrap_is_one_fsync_of_each_file_and_directory() {
 }
 
 #[test]
+fn what_a_new_group_holds_back_is_synced_with_what_follows_it() {
+    let fs = disk();
+    let mut store = start(&fs, LogStoreConfig::default());
+    store.hold_back_first();
+    let before = fs.changes();
+    store.persist(&persist(hard_state(2, 9, 1), vec![entry(2, 2)]), NOW).unwrap();
+    assert_eq!(fs.changes() - before, 2, "the segment is created and written, nothing is synced");
+    let powerless = fs.fork();
+    powerless.crash(Crash::PowerLosingUnsynced);
+    assert!(matches!(open(&powerless, SMALL), Ok(OpenedLog::Empty(_))), "nobody was told of it");
+    store.persist(&persist(hard_state(2, 9, 2), vec![entry(3, 2)]), NOW).unwrap();
+    assert_eq!(fs.changes() - before, 2 + 3, "a write, the segment, the names beside it");
+    fs.crash(Crash::PowerLosingUnsynced);
+    assert_eq!(reopen(&fs, SMALL).1.entries, [entry(2, 2), entry(3, 2)]);
+}
+
+#[test]
+fn a_bootstrap_that_is_cut_at_any_step_can_be_repeated_and_keeps_what_it_promised() {
+    // The index of the entry that it promised.
+    let bootstrap = |fs: &SimulatedFs| -> Result<u64, LogStoreError> {
+        let (mut store, next) = match open(fs, SMALL)? {
+            OpenedLog::Found { store, state, .. } => (*store, 2 + state.entries.len() as u64),
+            OpenedLog::Empty(empty) => {
+                let mut store = empty.start(&snapshot(1, 1, b""), NOW)?;
+                store.hold_back_first();
+                store.persist(&persist(hard_state(2, 9, 1), vec![entry(2, 2)]), NOW)?;
+                (store, 3)
+            }
+        };
+        store.persist(&persist(hard_state(2, 9, next - 1), vec![entry(next, 2)]), NOW)?;
+        Ok(next)
+    };
+    let seeds = (0..40).map(|seed| Crash::PowerKeepingSome { seed });
+    let crashes: Vec<Crash> = seeds.chain([Crash::Process, Crash::PowerLosingUnsynced]).collect();
+    for (first, second, crash) in (0..16)
+        .flat_map(|first| (0..16).map(move |second| (first, second)))
+        .flat_map(|(first, second)| crashes.iter().map(move |crash| (first, second, *crash)))
+    {
+        let fs = disk();
+        for stop in [first, second] {
+            fs.stop_after_changes(stop);
+            let promised = bootstrap(&fs).ok();
+            fs.crash(crash);
+            let told = format!("stopped after {first} and {second}, {crash:?}");
+            match open(&fs, SMALL) {
+                Ok(OpenedLog::Empty(_)) => assert!(promised.is_none(), "{told}"),
+                Ok(OpenedLog::Found { state, .. }) => {
+                    let is_there = |index| state.entries.contains(&entry(index, 2));
+                    assert!(promised.is_none_or(is_there), "{told}");
+                }
+                Err(error) => panic!("{told}: {error}"),
+            }
+        }
+        bootstrap(&fs).unwrap();
+    }
+}
+
+#[test]
 fn file_names_are_kafka_s() {
     assert_eq!(batch_file::parse_segment_name("00000000000000000042.log"), Some(42));
     for name in ["42.log", "00000000000000000042.index", "0000000000000000004x.log"] {

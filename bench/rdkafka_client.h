@@ -8,6 +8,9 @@
 #include <string.h>
 #include <time.h>
 
+/* A broker that has created a topic is given so long to lead it. */
+#define TOPIC_LIMIT_NS 10000000000
+
 static void die(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
@@ -71,18 +74,33 @@ static rd_kafka_t *new_client(rd_kafka_type_t type, const char *bootstrap, int c
     return client;
 }
 
-/* A handle of the topic, which exists and has its leaders. Returns its number of partitions in `partitions`. */
+/* Whether the broker leads every partition of a topic; their number in `partitions`. */
+static int is_led(const struct rd_kafka_metadata_topic *topic, int32_t *partitions) {
+    *partitions = topic->partition_cnt;
+    for (int i = 0; i < topic->partition_cnt; i++)
+        if (topic->partitions[i].err || topic->partitions[i].leader < 0)
+            return 0;
+    return !topic->err && topic->partition_cnt > 0;
+}
+
+/* A handle of a topic that may have been created a moment ago, when all of its partitions have their leader. */
 static rd_kafka_topic_t *open_topic(rd_kafka_t *client, const char *name, int32_t *partitions) {
     rd_kafka_topic_t *topic = rd_kafka_topic_new(client, name, NULL);
-    const struct rd_kafka_metadata *metadata;
-    rd_kafka_resp_err_t error = rd_kafka_metadata(client, 0, topic, &metadata, 10000);
-    if (error)
-        die("no metadata: %s", rd_kafka_err2str(error));
-    if (metadata->topic_cnt != 1 || metadata->topics[0].err || metadata->topics[0].partition_cnt < 1)
-        die("no such topic");
-    *partitions = metadata->topics[0].partition_cnt;
-    rd_kafka_metadata_destroy(metadata);
-    return topic;
+    int64_t deadline = nanoseconds_of(CLOCK_MONOTONIC) + TOPIC_LIMIT_NS;
+    for (;;) {
+        const struct rd_kafka_metadata *metadata;
+        rd_kafka_resp_err_t error = rd_kafka_metadata(client, 0, topic, &metadata, 10000);
+        if (error)
+            die("no metadata: %s", rd_kafka_err2str(error));
+        int led = metadata->topic_cnt == 1 && is_led(&metadata->topics[0], partitions);
+        rd_kafka_metadata_destroy(metadata);
+        if (led)
+            return topic;
+        if (nanoseconds_of(CLOCK_MONOTONIC) > deadline)
+            die("topic %s has no leader", name);
+        struct timespec pause = {0, 10000000};
+        nanosleep(&pause, NULL);
+    }
 }
 
 /* Says that all is set up, and waits until the caller has read the broker's CPU. */

@@ -1,4 +1,5 @@
 //! Pictures of a run, as SVG: horizontal bars of the medians with a line from the least to the greatest round, a colour a broker.
+//! Each row has a scale of its own, so that its brokers can be compared whether it is about gigabytes or about kilobytes.
 
 use std::fmt::Write as _;
 
@@ -55,9 +56,7 @@ const BARS_WIDTH: f64 = WIDTH - 2.0 * MARGIN - LABEL_WIDTH - VALUE_WIDTH;
 const BAR_HEIGHT: f64 = 11.0;
 const BAR_STEP: f64 = 14.0;
 const ROW_GAP: f64 = 8.0;
-const PANEL_GAP: f64 = 44.0;
-/// A panel whose figures differ by more has a logarithmic scale.
-const LINEAR_UP_TO: f64 = 40.0;
+const PANEL_GAP: f64 = 46.0;
 
 /// The pictures that `results` have figures for: file name and contents.
 pub fn pictures(results: &Results, rows: &[&Row]) -> Vec<(String, String)> {
@@ -77,6 +76,14 @@ struct Group {
     bars: Vec<(Kind, Spread)>,
 }
 
+impl Group {
+    /// Of the greatest figure of the row, 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let greatest = self.bars.iter().map(|(_, spread)| spread.greatest).fold(0.0, f64::max);
+        if greatest > 0.0 { (value / greatest).clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
 fn bars(results: &Results, rows: &[&Row], key: &str) -> Vec<Group> {
     let group = |row: &&Row| {
         let metric = row.metrics.iter().find(|metric| metric.key == key)?;
@@ -88,36 +95,6 @@ fn bars(results: &Results, rows: &[&Row], key: &str) -> Vec<Group> {
         (!bars.is_empty()).then_some(Group { row: row.name, decimals: metric.decimals, bars })
     };
     rows.iter().filter_map(group).collect()
-}
-
-/// From a value to its place on the bars' axis, 0 to 1.
-enum Scale {
-    Linear { greatest: f64 },
-    Logarithmic { least: f64, greatest: f64 },
-}
-
-impl Scale {
-    fn of(groups: &[Group]) -> Scale {
-        let spreads = || groups.iter().flat_map(|group| &group.bars).map(|(_, spread)| spread);
-        let greatest = spreads().map(|spread| spread.greatest).fold(0.0, f64::max);
-        let above_zero = spreads().map(|spread| spread.least).filter(|least| *least > 0.0);
-        let least = above_zero.fold(greatest, f64::min);
-        if least > 0.0 && greatest / least > LINEAR_UP_TO {
-            Scale::Logarithmic { least: least / 2.0, greatest }
-        } else {
-            Scale::Linear { greatest }
-        }
-    }
-
-    fn place(&self, value: f64) -> f64 {
-        let place = match *self {
-            Scale::Linear { greatest } => value / greatest,
-            Scale::Logarithmic { least, greatest } => {
-                (value / least).ln() / (greatest / least).ln()
-            }
-        };
-        if place.is_finite() { place.clamp(0.0, 1.0) } else { 0.0 }
-    }
 }
 
 fn colour(kind: Kind) -> &'static str {
@@ -133,6 +110,13 @@ fn draw(title: &str, panels: &[(&str, Vec<Group>)]) -> String {
     let mut out = String::new();
     let mut y = 30.0;
     text(&mut out, (MARGIN, y), "start", "15px", title);
+    text(
+        &mut out,
+        (MARGIN, y + 18.0),
+        "start",
+        "11px",
+        "medians, and the range of the rounds; each row on a scale of its own",
+    );
     let mut legend_x = WIDTH - MARGIN - 430.0;
     for kind in Kind::WITH_NULL_MEMORY {
         rectangle(&mut out, (legend_x, y - 10.0), (12.0, 12.0), colour(kind));
@@ -141,19 +125,14 @@ fn draw(title: &str, panels: &[(&str, Vec<Group>)]) -> String {
     }
     for (title, groups) in panels {
         y += PANEL_GAP;
-        let scale = Scale::of(groups);
-        let note = match scale {
-            Scale::Linear { .. } => "",
-            Scale::Logarithmic { .. } => " (logarithmic)",
-        };
-        text(&mut out, (MARGIN, y), "start", "13px", &format!("{title}{note}"));
+        text(&mut out, (MARGIN, y), "start", "13px", title);
         y += 12.0;
         for group in groups {
             let x = MARGIN + LABEL_WIDTH;
             let middle = y + (group.bars.len() as f64 * BAR_STEP) / 2.0 + 3.0;
             text(&mut out, (x - 8.0, middle), "end", "12px", group.row);
             for (kind, spread) in &group.bars {
-                let place = |value| x + scale.place(value) * BARS_WIDTH;
+                let place = |value| x + group.share(value) * BARS_WIDTH;
                 rectangle(&mut out, (x, y), (place(spread.median) - x, BAR_HEIGHT), colour(*kind));
                 let (from, to) = (place(spread.least), place(spread.greatest));
                 let height = y + BAR_HEIGHT / 2.0;
@@ -206,13 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_is_logarithmic_where_figures_differ_by_much() {
-        let linear = Scale::of(&[group(&[1.0, 4.0])]);
-        assert_eq!((linear.place(0.0), linear.place(2.0), linear.place(4.0)), (0.0, 0.5, 1.0));
-        let logarithmic = Scale::of(&[group(&[1.0, 100.0])]);
-        let (low, high) = (logarithmic.place(1.0), logarithmic.place(10.0));
-        assert!(low > 0.0 && high > 0.5 && high < 0.7, "{low} {high}");
-        assert_eq!(Scale::of(&[group(&[0.0])]).place(0.0), 0.0);
+    fn the_greatest_figure_of_a_row_is_as_long_as_bars_are() {
+        let row = group(&[1.0, 4.0]);
+        assert_eq!((row.share(1.0), row.share(4.0)), (0.25, 1.0));
+        assert_eq!(group(&[0.0]).share(0.0), 0.0);
     }
 
     #[test]

@@ -19,7 +19,8 @@ const WARM_UP_SHARE: f64 = 0.25;
 const P50: Metric = metric("p50_ms", "p50, ms", 3);
 const P99: Metric = metric("p99_ms", "p99, ms", 3);
 const P999: Metric = metric("p999_ms", "p99.9, ms", 3);
-const RATE: Metric = metric("messages_s", "messages/s", 0);
+/// What half of the peak was.
+const RATE: Metric = information(metric("messages_s", "messages/s", 0));
 /// What the client added itself: a sender that comes late sends the messages that are due together.
 const LATE: Metric = information(metric("sender_late_ms", "sender late by at most, ms", 2));
 

@@ -24,7 +24,7 @@ use crate::auto_topic_creation;
 use crate::broker::{BoundListener, Broker};
 use crate::broker_lifecycle::{BrokerLifecycle, CONTROLLED_SHUTDOWN_TIMEOUT, LifecycleError};
 use crate::config::{BrokerConfig, TopicToCreate};
-use crate::network::connection::ConnectionLimits;
+use crate::network::connection::{ConnectionLimits, SharedByConnections};
 use crate::network::listener;
 use crate::quorum::{QuorumFailure, RunningQuorum};
 use crate::replica_manager::background::BackgroundThreads;
@@ -118,11 +118,13 @@ pub async fn run(
         Arc::clone(broker.replica_manager().delayed_fetches()).expire(),
         stopping.clone(),
     ));
-    let dispatcher = Arc::new(Dispatcher::new(Arc::clone(&broker)));
     let limits = ConnectionLimits {
         request_max_bytes: broker.config().socket_request_max_bytes,
         max_idle: broker.config().connections_max_idle,
+        queued_max_bytes: broker.config().queued_max_request_bytes,
     };
+    let dispatcher = Dispatcher::new(Arc::clone(&broker));
+    let shared = Arc::new(SharedByConnections::new(limits, dispatcher));
     let max_connections = broker.config().max_connections.min(open_files.connections);
     let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
     let connections = Arc::new(Semaphore::new(max_connections));
@@ -130,9 +132,8 @@ pub async fn run(
         tasks.spawn(listener::run(
             socket,
             Arc::from(bound.listener.name.as_str()),
-            limits,
+            Arc::clone(&shared),
             Arc::clone(&connections),
-            Arc::clone(&dispatcher),
             stopping.clone(),
         ));
     }

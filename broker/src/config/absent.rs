@@ -162,7 +162,6 @@ pub(super) const ABSENT: &[AbsentFeature] = &[
             "num.io.threads",
             "num.network.threads",
             "producer.purgatory.purge.interval.requests",
-            "queued.max.request.bytes",
             "queued.max.requests",
             "request.timeout.ms",
             "socket.connection.setup.timeout.max.ms",

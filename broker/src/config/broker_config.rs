@@ -57,6 +57,8 @@ pub struct BrokerConfig {
     pub socket_request_max_bytes: usize,
     /// `connections.max.idle.ms`; `None` is never.
     pub connections_max_idle: Option<Duration>,
+    /// `queued.max.request.bytes`; `None` is no limit.
+    pub queued_max_request_bytes: Option<usize>,
     /// `max.connections`.
     pub max_connections: usize,
     /// `fetch.max.bytes`: most bytes of records in one answer.
@@ -177,6 +179,7 @@ impl BrokerConfig {
             delete_topic_enable: given.is_true("delete.topic.enable"),
             socket_request_max_bytes: given.number("socket.request.max.bytes"),
             connections_max_idle: given.limit("connections.max.idle.ms"),
+            queued_max_request_bytes: given.bytes_limit("queued.max.request.bytes"),
             max_connections: given.number("max.connections"),
             fetch_max_bytes: given.number("fetch.max.bytes"),
             max_incremental_fetch_session_cache_slots: given
@@ -263,6 +266,11 @@ impl Given<'_> {
     fn number<T: TryFrom<i64> + Bounded>(&self, name: &str) -> T {
         let number = self.integer(name);
         T::try_from(number).unwrap_or(if number < 0 { T::LEAST } else { T::MOST })
+    }
+
+    /// A number of bytes of which 0 and less are no limit.
+    fn bytes_limit(&self, name: &str) -> Option<usize> {
+        Some(self.number(name)).filter(|&bytes| bytes > 0)
     }
 
     fn set_number(&self, name: &str) -> Option<i32> {

@@ -92,6 +92,8 @@ pub const BROKER_CONFIGS: &[ConfigDefinition] = &[
     broker("process.roles", List, "broker,controller", "What this process is.").allow(ListOf(&["broker", "controller"])),
     broker("producer.id.expiration.check.interval.ms", Int, "600000", "How often idle producers are looked for.").allow(AtLeast(1)).unit(Milliseconds).internal(),
     broker("producer.id.expiration.ms", Int, "86400000", "Idle time after which a producer's sequence numbers are forgotten.").allow(AtLeast(1)).unit(Milliseconds).dynamic(),
+    // Kafka's default is -1, no limit.
+    broker("queued.max.request.bytes", Long, "134217728", "Most bytes held for all connections together: requests that have come in and answers that wait to be written, record bytes in files not counted; 0 or less is no limit. Each connection may hold 64 KiB beside it, and one request at a time is let in past it (`socket.request.max.bytes`). At the limit the sockets of large requests are not read, that one request is given up if nothing of it comes for a second or it takes ten, and clients are cut off whose answers have waited longest to be read.").unit(Bytes),
     broker("security.inter.broker.protocol", String, "PLAINTEXT", "Security protocol between brokers.").allow(OneOf(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])),
     broker("socket.request.max.bytes", Int, "104857600", "Largest request accepted.").allow(AtLeast(1)).unit(Bytes),
     broker("unclean.leader.election.enable", Boolean, "false", "Default of the topic configuration of the same name.").dynamic(),

@@ -1,27 +1,48 @@
 //! One connection, one task: reads frames, has them handled, writes the answers in the order of the requests.
 //!
-//! A request is handled before the next one is read, with one exception (DESIGN D6): a Produce that waits for its
-//! acknowledgement does not stop the next request; its answer keeps its place in the queue. At most
-//! [`MAX_WAITING_REQUESTS`] requests and [`MAX_WAITING_BYTES`] of their frames wait that way.
+//! A request is handled before the next one is, with one exception (DESIGN D6): a Produce that waits for its
+//! acknowledgement does not stop the next request; its answer keeps its place in the queue. Answers that are ready
+//! together leave together.
+//!
+//! What a connection may hold (see [`memory_budget`](super::memory_budget) for all of them together):
+//! - frames that wait for their answers: [`MAX_WAITING_REQUESTS`], and [`MAX_WAITING_BYTES`] before the last of them;
+//! - no request is handled while [`MAX_UNWRITTEN_BYTES`] of answers wait to be written, so at most those and one more answer;
+//! - what comes in meanwhile is read only up to one read-ahead, to notice a peer that leaves.
 
-use super::frame::FrameReader;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use super::buffer_pool::BufferPool;
+use super::frame::{FrameReadError, FrameReader, READ_AHEAD_BYTES};
+use super::log_limit::LogLimit;
+use super::memory_account::{MemoryAccount, SharedBudget};
+use super::outgoing::Outgoing;
 use super::response::Response;
-use super::response_writer::write;
-use crate::api::dispatch::{Dispatcher, Reply};
+use crate::api::dispatch::{Dispatcher, LaterResponse, Refused, Reply};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync;
+use watch::{Stop, Tick, Watchdog};
 
 /// Requests of one connection whose answers may wait at once.
 pub const MAX_WAITING_REQUESTS: usize = 64;
-/// Bytes of request frames of one connection that may wait for answers at once.
+/// Bytes of request frames of one connection that may wait for answers before another is read.
 pub const MAX_WAITING_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of answers of one connection that may wait to be written before another request is handled.
+pub const MAX_UNWRITTEN_BYTES: usize = 64 * 1024;
+/// Bytes of a large frame that are asked for at once.
+const RECEIVE_STEP_BYTES: usize = 256 * 1024;
+/// Requests handled before the other tasks of the thread have a turn.
+const TURN_REQUESTS: usize = 64;
 
 /// What a handler must know of the connection that its request came in on.
 #[derive(Debug, Clone)]
@@ -41,87 +62,318 @@ pub struct ConnectionLimits {
     pub request_max_bytes: usize,
     /// `connections.max.idle.ms`; `None` keeps idle connections.
     pub max_idle: Option<Duration>,
+    /// `queued.max.request.bytes`; `None` is without a limit.
+    pub queued_max_bytes: Option<usize>,
 }
 
-/// A later answer, and what it holds back.
-struct Waiting {
-    reply: Pin<Box<dyn Future<Output = Option<Response>> + Send>>,
-    frame_bytes: usize,
+/// Takes a frame to its handler; an error closes the connection.
+type Dispatch = dyn Fn(&ConnectionContext, Bytes) -> Result<Reply, Refused> + Send + Sync;
+
+/// What the connections of all listeners share.
+pub struct SharedByConnections {
+    limits: ConnectionLimits,
+    dispatch: Box<Dispatch>,
+    budget: Arc<SharedBudget>,
+    buffers: Arc<BufferPool>,
+    refusals: Mutex<LogLimit>,
+}
+
+impl SharedByConnections {
+    /// For connections within `limits`, whose frames go to `dispatcher`.
+    pub fn new(limits: ConnectionLimits, dispatcher: Dispatcher) -> SharedByConnections {
+        let dispatch = move |context: &_, frame| dispatcher.dispatch(context, frame);
+        SharedByConnections::with_dispatch(limits, Box::new(dispatch))
+    }
+
+    fn with_dispatch(limits: ConnectionLimits, dispatch: Box<Dispatch>) -> SharedByConnections {
+        SharedByConnections {
+            limits,
+            dispatch,
+            budget: Arc::new(SharedBudget::new(limits.queued_max_bytes)),
+            buffers: Arc::default(),
+            refusals: Mutex::new(LogLimit::new(Instant::now())),
+        }
+    }
+
+    /// Whether a line about one more refused connection may be written, and how many were left out before it.
+    pub(super) fn admit_line(&self) -> Option<u64> {
+        let mut refusals = self.refusals.lock().expect("a panic aborts, so no lock is poisoned");
+        refusals.admit(Instant::now())
+    }
 }
 
 /// Serves one connection until its peer leaves, it errs, or `shutdown` turns true.
 /// One log line says who was cut off and why; a peer that closes is not news.
 pub async fn serve(
-    mut stream: TcpStream,
+    stream: TcpStream,
     context: ConnectionContext,
-    limits: ConnectionLimits,
-    dispatcher: Arc<Dispatcher>,
-    mut shutdown: watch::Receiver<bool>,
+    shared: Arc<SharedByConnections>,
+    shutdown: sync::watch::Receiver<bool>,
 ) {
-    let stop_draining = shutdown.clone();
-    let mut reader = FrameReader::default();
-    let mut waiting: VecDeque<Waiting> = VecDeque::new();
-    let mut waiting_bytes = 0;
-    let ended = loop {
-        let nothing_waits = waiting.is_empty();
-        let may_read = waiting.len() < MAX_WAITING_REQUESTS && waiting_bytes < MAX_WAITING_BYTES;
-        tokio::select! {
-            biased;
-            // First, or a peer that never pauses would keep the broker from stopping.
-            () = stopped(&mut shutdown) => break Ok(()),
-            // Answers leave in order: only the first is looked at.
-            answer = first(&mut waiting), if !nothing_waits => {
-                let done = waiting.pop_front().expect("guarded by the branch");
-                waiting_bytes -= done.frame_bytes;
-                match answer {
-                    Some(response) => if let Err(error) = write(&stream, response).await {
-                        break Err(Ended::Io(error));
-                    },
-                    None => break Err(Ended::Unanswerable),
+    let mut watched = shutdown.clone();
+    let stopped = pin!(stopped(&mut watched));
+    let mut stop = Stop::new(shutdown, stopped);
+    let sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut watchdog = Watchdog::new(sleep, shared.limits.max_idle);
+    let mut connection = Connection::new(stream, context, shared);
+    let ended = poll_fn(|task| {
+        if stop.poll(task) {
+            return connection.poll_stop(task);
+        }
+        let polled = connection.poll(task);
+        if polled.is_ready() {
+            return polled;
+        }
+        connection.poll_watchdog(task, &mut watchdog)
+    });
+    if let Err(ended) = ended.await {
+        ended.log(&connection.context, &connection.shared);
+    }
+}
+
+/// An answer in its place.
+enum Waiting {
+    Ready(Response),
+    Later(LaterResponse),
+}
+
+struct Connection {
+    stream: TcpStream,
+    context: ConnectionContext,
+    shared: Arc<SharedByConnections>,
+    reader: FrameReader,
+    /// Answers to come, each with the size of its request's frame.
+    waiting: VecDeque<(Waiting, usize)>,
+    waiting_bytes: usize,
+    /// The last of `waiting` must be answered before another request is handled.
+    is_serial: bool,
+    outgoing: Outgoing,
+    memory: MemoryAccount,
+    /// What was accepted is still answered.
+    refused: Option<Ended>,
+    is_input_ended: bool,
+    /// Bytes went in or out since the watchdog last looked.
+    has_moved: bool,
+    /// Bytes came in since it last looked at a frame that others wait for.
+    has_received: bool,
+}
+
+impl Connection {
+    fn new(
+        stream: TcpStream,
+        context: ConnectionContext,
+        shared: Arc<SharedByConnections>,
+    ) -> Connection {
+        Connection {
+            stream,
+            context,
+            reader: FrameReader::new(shared.limits.request_max_bytes, Arc::clone(&shared.buffers)),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            is_serial: false,
+            outgoing: Outgoing::new(),
+            memory: MemoryAccount::new(Arc::clone(&shared.budget)),
+            refused: None,
+            is_input_ended: false,
+            has_moved: false,
+            has_received: false,
+            shared,
+        }
+    }
+
+    /// Does all that can be done now.
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if self.memory.standing().is_some_and(|standing| standing.is_evicted) {
+            return Poll::Ready(Err(Ended::Evicted));
+        }
+        let mut handled = 0;
+        loop {
+            let mut has_more = self.collect_answers(task)?;
+            has_more |= self.handle_frames(&mut handled)?;
+            if !self.outgoing.is_empty() && self.poll_write(task)?.is_ready() {
+                has_more = true; // what waited for room may go on
+            }
+            if self.outgoing.is_empty() {
+                if self.is_input_ended {
+                    return Poll::Ready(Ok(()));
+                }
+                if self.waiting.is_empty()
+                    && let Some(refused) = self.refused.take()
+                {
+                    return Poll::Ready(Err(refused));
                 }
             }
-            frame = next_frame(&mut stream, &mut reader, &limits, nothing_waits), if may_read => {
-                let frame = match frame {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => break Ok(()),
-                    Err(error) => break Err(error),
-                };
-                let frame_bytes = frame.len();
-                match dispatcher.dispatch(&context, frame) {
-                    Ok(Reply::Now(response)) if nothing_waits => {
-                        if let Err(error) = write(&stream, response).await {
-                            break Err(Ended::Io(error));
-                        }
-                    }
-                    Ok(Reply::Now(response)) => {
-                        let reply = Box::pin(std::future::ready(Some(response)));
-                        waiting.push_back(Waiting { reply, frame_bytes });
-                        waiting_bytes += frame_bytes;
-                    }
-                    Ok(Reply::Nothing) => {}
-                    Ok(Reply::Waiting(reply)) => {
-                        waiting.push_back(Waiting { reply, frame_bytes });
-                        waiting_bytes += frame_bytes;
-                    }
-                    Ok(Reply::Serial(reply)) => {
-                        // Everything before it leaves first; nothing after it starts until it is answered.
-                        waiting.push_back(Waiting { reply, frame_bytes });
-                        if let Err(error) = drain(&mut stream, &mut waiting, stop_draining.clone()).await {
-                            break Err(error);
-                        }
-                        waiting_bytes = 0;
-                    }
-                    Err(refused) => {
-                        // What was accepted before it is still answered.
-                        let _ = drain(&mut stream, &mut waiting, stop_draining.clone()).await;
-                        break Err(Ended::Refused(refused.to_string()));
-                    }
-                }
+            has_more |= self.poll_read(task)?.is_ready();
+            if handled >= TURN_REQUESTS {
+                task.waker().wake_by_ref();
+                break;
+            }
+            if !has_more {
+                break;
             }
         }
-    };
-    if let Err(ended) = ended {
-        ended.log(&context);
+        let is_backlogged = !self.outgoing.is_empty();
+        self.memory.settle(self.held_bytes(), is_backlogged, self.reader.is_under_way(), task);
+        Poll::Pending
+    }
+
+    /// Writes what was being written, and ends. The listener cuts off a peer that takes too long to read it.
+    fn poll_stop(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        match self.poll_write(task) {
+            Ok(Poll::Pending) => Poll::Pending,
+            _ => Poll::Ready(Err(Ended::Shutdown)),
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.reader.held_bytes() + self.waiting_bytes + self.outgoing.memory_bytes()
+    }
+
+    /// Answers leave in order: only the first is looked at. Returns whether any was ready.
+    fn collect_answers(&mut self, task: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut has_any = false;
+        while self.outgoing.size_bytes() < MAX_UNWRITTEN_BYTES
+            && let Some((first, _)) = self.waiting.front_mut()
+        {
+            if let Waiting::Later(later) = first {
+                match later.as_mut().poll(task) {
+                    Poll::Pending => break,
+                    Poll::Ready(Some(response)) => *first = Waiting::Ready(response),
+                    Poll::Ready(None) => return Err(Ended::Unanswerable),
+                }
+            }
+            let (first, frame_bytes) = self.waiting.pop_front().expect("it was just looked at");
+            let Waiting::Ready(response) = first else { unreachable!("it was just made ready") };
+            self.outgoing.push(response);
+            self.waiting_bytes -= frame_bytes;
+            has_any = true;
+        }
+        if self.waiting.is_empty() {
+            self.is_serial = false;
+        }
+        Ok(has_any)
+    }
+
+    fn may_handle(&self) -> bool {
+        !self.is_serial
+            && self.refused.is_none()
+            && self.waiting.len() < MAX_WAITING_REQUESTS
+            && self.waiting_bytes < MAX_WAITING_BYTES
+            && self.outgoing.size_bytes() < MAX_UNWRITTEN_BYTES
+    }
+
+    /// Returns whether something came that must be polled.
+    fn handle_frames(&mut self, handled: &mut usize) -> Result<bool, Ended> {
+        let mut has_later = false;
+        while *handled < TURN_REQUESTS && self.may_handle() {
+            let frame = match self.reader.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    self.refused = Some(Ended::Refused(error.to_string()));
+                    break;
+                }
+            };
+            *handled += 1;
+            let frame_bytes = frame.len();
+            let waiting = match (self.shared.dispatch)(&self.context, frame) {
+                Ok(Reply::Now(response)) if self.waiting.is_empty() => {
+                    self.outgoing.push(response);
+                    continue;
+                }
+                Ok(Reply::Now(response)) => Waiting::Ready(response),
+                Ok(Reply::Nothing) => continue,
+                Ok(Reply::Waiting(later)) => Waiting::Later(later),
+                Ok(Reply::Serial(later)) => {
+                    // Everything before it leaves first; nothing after it starts until it is answered.
+                    self.is_serial = true;
+                    Waiting::Later(later)
+                }
+                Err(refused) => {
+                    self.refused = Some(Ended::Refused(refused.to_string()));
+                    break;
+                }
+            };
+            has_later |= self.waiting.is_empty();
+            self.waiting.push_back((waiting, frame_bytes));
+            self.waiting_bytes += frame_bytes;
+        }
+        Ok(has_later)
+    }
+
+    fn poll_write(&mut self, task: &mut Context<'_>) -> Result<Poll<()>, Ended> {
+        let before = self.outgoing.size_bytes();
+        let polled = self.outgoing.poll_write(task, &self.stream);
+        self.has_moved |= self.outgoing.size_bytes() < before;
+        match polled {
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(error)) => Err(Ended::Io(error)),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    /// Reads once, if anything may be read. Ready if anything came.
+    fn poll_read(&mut self, task: &mut Context<'_>) -> Result<Poll<()>, Ended> {
+        if self.is_input_ended || self.refused.is_some() || !self.reader.is_drained() {
+            return Ok(Poll::Pending);
+        }
+        if !self.may_handle() && self.reader.held_bytes() >= READ_AHEAD_BYTES {
+            return Ok(Poll::Pending);
+        }
+        let held = self.held_bytes();
+        let wanted = self.reader.wanted_bytes().min(RECEIVE_STEP_BYTES);
+        if !self.memory.has_room(held, wanted) {
+            // Nothing is asked for before there is something to receive.
+            match self.stream.poll_read_ready(task) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Err(error)) => return Err(Ended::Io(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        let room = self.memory.room(held, wanted, task);
+        if room == 0 {
+            return Ok(Poll::Pending);
+        }
+        match self.reader.poll_read(task, &mut self.stream, room) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(Ok(true)) => (self.has_moved, self.has_received) = (true, true),
+            Poll::Ready(Ok(false)) => self.is_input_ended = true,
+            Poll::Ready(Err(FrameReadError::Io(error))) => return Err(Ended::Io(error)),
+            Poll::Ready(Err(error)) => {
+                self.is_input_ended = true;
+                return Err(Ended::Refused(error.to_string()));
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Notices what nobody else does: a peer that moves nothing, one that left behind unread requests, and a frame for
+    /// which others wait.
+    fn poll_watchdog(
+        &mut self,
+        task: &mut Context<'_>,
+        watchdog: &mut Watchdog<'_>,
+    ) -> Poll<Result<(), Ended>> {
+        let is_finisher = self.memory.standing().is_some_and(|standing| standing.is_finisher);
+        watchdog.set_finisher(is_finisher && self.reader.is_under_way());
+        while let Poll::Ready(tick) = watchdog.poll_tick(task) {
+            if tick == Tick::Finish {
+                if watchdog.is_too_slow(std::mem::take(&mut self.has_received)) {
+                    return Poll::Ready(Err(Ended::TooSlow));
+                }
+                continue;
+            }
+            // An answer that we owe is ours to wait for.
+            let is_ours = !self.waiting.is_empty() && self.outgoing.is_empty();
+            let has_moved = std::mem::take(&mut self.has_moved) || is_ours;
+            if watchdog.is_idle(has_moved) {
+                return Poll::Ready(Err(Ended::Idle));
+            }
+            if is_ours && !self.reader.is_drained() && watch::is_hung_up(&self.stream) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -133,75 +385,42 @@ enum Ended {
     /// An answer could not be encoded; that was said already.
     Unanswerable,
     Idle,
+    /// Answers that nobody reads fill `queued.max.request.bytes`, and these have waited longest.
+    Evicted,
+    /// Others waited for the memory of a frame that did not come in.
+    TooSlow,
     Shutdown,
 }
 
 impl Ended {
-    fn log(&self, context: &ConnectionContext) {
+    fn log(&self, context: &ConnectionContext, shared: &SharedByConnections) {
         let (peer, listener) = (context.peer, &*context.listener);
-        match self {
-            Ended::Refused(why) => {
-                tracing::warn!(%peer, listener, %why, "closed a connection");
+        let why = match self {
+            Ended::Refused(why) => why.as_str(),
+            Ended::Evicted => {
+                "its answers have waited longest to be read, and queued.max.request.bytes are held"
             }
-            Ended::Io(error) => tracing::debug!(%peer, listener, %error, "connection failed"),
-            Ended::Unanswerable => {
-                tracing::warn!(%peer, listener, "closed a connection whose answer cannot be encoded");
+            Ended::TooSlow => {
+                "its request came in too slowly while queued.max.request.bytes were held"
             }
-            Ended::Idle => tracing::debug!(%peer, listener, "closed an idle connection"),
-            Ended::Shutdown => tracing::debug!(%peer, listener, "closed for shutdown"),
+            Ended::Io(error) => {
+                return tracing::debug!(%peer, listener, %error, "connection failed");
+            }
+            Ended::Unanswerable => "its answer cannot be encoded",
+            Ended::Idle => return tracing::debug!(%peer, listener, "closed an idle connection"),
+            Ended::Shutdown => return tracing::debug!(%peer, listener, "closed for shutdown"),
+        };
+        match shared.admit_line() {
+            Some(0) => tracing::warn!(%peer, listener, why, "closed a connection"),
+            Some(left_out) => tracing::warn!(
+                %peer, listener, why, left_out, "closed a connection; lines like this were left out"
+            ),
+            None => tracing::debug!(%peer, listener, why, "closed a connection"),
         }
     }
 }
 
 /// Until the broker stops. An error means that the one who would say so is gone, which is the same.
-pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(shutdown: &mut sync::watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
-}
-
-async fn first(waiting: &mut VecDeque<Waiting>) -> Option<Response> {
-    match waiting.front_mut() {
-        Some(front) => front.reply.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn drain(
-    stream: &mut TcpStream,
-    waiting: &mut VecDeque<Waiting>,
-    mut shutdown: watch::Receiver<bool>,
-) -> Result<(), Ended> {
-    while let Some(mut next) = waiting.pop_front() {
-        let answer = tokio::select! {
-            answer = next.reply.as_mut() => answer,
-            () = stopped(&mut shutdown) => return Err(Ended::Shutdown),
-        };
-        let response = answer.ok_or(Ended::Unanswerable)?;
-        write(stream, response).await.map_err(Ended::Io)?;
-    }
-    Ok(())
-}
-
-/// The next frame. An idle connection (nothing buffered, nothing waiting) holds no buffer and is closed after
-/// `connections.max.idle.ms`.
-async fn next_frame(
-    stream: &mut TcpStream,
-    reader: &mut FrameReader,
-    limits: &ConnectionLimits,
-    nothing_waits: bool,
-) -> Result<Option<Bytes>, Ended> {
-    let read = async {
-        if reader.release_if_idle() {
-            stream.readable().await.map_err(Ended::Io)?;
-        }
-        reader.read(stream, limits.request_max_bytes).await.map_err(|error| match error {
-            super::frame::FrameReadError::Io(error) => Ended::Io(error),
-            other => Ended::Refused(other.to_string()),
-        })
-    };
-    match limits.max_idle {
-        Some(max_idle) if nothing_waits => {
-            tokio::time::timeout(max_idle, read).await.unwrap_or(Err(Ended::Idle))
-        }
-        _ => read.await,
-    }
 }

@@ -1,7 +1,6 @@
 //! Accepts connections on one address and gives each a task.
 
-use super::connection::{self, ConnectionContext, ConnectionLimits};
-use crate::api::dispatch::Dispatcher;
+use super::connection::{self, ConnectionContext, SharedByConnections};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,9 +34,8 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 pub async fn run(
     listener: TcpListener,
     name: Arc<str>,
-    limits: ConnectionLimits,
+    shared: Arc<SharedByConnections>,
     connections: Arc<Semaphore>,
-    dispatcher: Arc<Dispatcher>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut tasks = JoinSet::new();
@@ -56,7 +54,9 @@ pub async fn run(
             }
         };
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-            tracing::warn!(listener = &*name, %peer, "refused a connection: max.connections, or the process's limit of open files, is reached");
+            if let Some(left_out) = shared.admit_line() {
+                tracing::warn!(listener = &*name, %peer, left_out, "refused a connection: max.connections, or the process's limit of open files, is reached");
+            }
             continue;
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -65,10 +65,10 @@ pub async fn run(
         }
         let Ok(local) = stream.local_addr() else { continue };
         let context = ConnectionContext { peer, local, listener: Arc::clone(&name) };
-        let dispatcher = Arc::clone(&dispatcher);
+        let shared = Arc::clone(&shared);
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
-            connection::serve(stream, context, limits, dispatcher, shutdown).await;
+            connection::serve(stream, context, shared, shutdown).await;
             drop(permit);
         });
     }

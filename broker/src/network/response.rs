@@ -64,6 +64,12 @@ impl Response {
         builder.finish()
     }
 
+    /// Pieces that are an answer already, size prefix included.
+    #[cfg(test)]
+    pub(super) fn from_chunks(chunks: Vec<Chunk>) -> Response {
+        Response { chunks }
+    }
+
     /// The pieces, in order.
     pub fn into_chunks(self) -> Vec<Chunk> {
         self.chunks

@@ -1,4 +1,5 @@
-//! Writing an answer to its socket: memory chunks as they are, file chunks through a buffer of the worker thread.
+//! Answers on their way out of one connection: what is ready together leaves together. Memory chunks go out as they are,
+//! file chunks through a buffer of the worker thread.
 //!
 //! Invariants
 //! - No file bytes are held while a socket is waited for: what it did not take is read again. So slow readers cost no
@@ -6,18 +7,24 @@
 //! - A worker reads only what is in the page cache; the rest is read by [`MAX_COLD_READERS`] threads at once, at most.
 
 use super::response::{Chunk, Response};
+use bytes::{Buf, Bytes};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use storage::log::FileSlice;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// Bytes taken to the socket by one write at most. One write of a MiB wakes a reader less often than four of a quarter do, and on
-/// a virtual machine waking is the dearer part.
+/// Bytes of files taken to the socket by one write at most. One write of a MiB wakes a reader less often than four of a quarter
+/// do, and on a virtual machine waking is the dearer part.
 const STEP_BYTES: usize = 1 << 20;
 /// What is tried again after a socket took less than a step.
 const MIN_STEP_BYTES: usize = 64 << 10;
+/// Bytes written before the other tasks of the thread have a turn.
+const TURN_BYTES: usize = 2 << 20;
 /// Bytes of a cold file that a connection holds until its socket takes them.
 const COLD_STEP_BYTES: usize = 64 << 10;
 /// Bytes of a cold file brought into the page cache at once.
@@ -34,88 +41,133 @@ thread_local! {
     static STEP: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Writes one answer.
-///
-/// # Errors
-/// What the socket or a file says; then part of the answer may have been written, and the connection must be closed.
-pub(super) async fn write(stream: &TcpStream, response: Response) -> io::Result<()> {
-    let mut rest =
-        Rest { chunks: response.into_chunks(), first: 0, done: 0, step_bytes: STEP_BYTES };
-    while !rest.is_empty() {
-        let socket = socket2::SockRef::from(stream);
-        let send = |pieces: &[IoSlice<'_>]| socket.send_vectored(pieces);
-        match stream.async_io(Interest::WRITABLE, || rest.write_step(send)).await? {
-            Step::Wrote => {
-                if !rest.is_empty() {
-                    // A long answer is not to hold up the worker's other connections.
-                    tokio::task::yield_now().await;
-                }
-            }
-            Step::Cold(slice) => {
-                let bytes = read_cold(slice).await?;
-                let mut left = &bytes[..];
-                while !left.is_empty() {
-                    let sent = stream
-                        .async_io(Interest::WRITABLE, || socket2::SockRef::from(stream).send(left));
-                    left = &left[taken(sent.await?)?..];
-                }
-                rest.advance(bytes.len());
-            }
-        }
-    }
-    Ok(())
-}
+type ColdRead = Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + Send>>;
 
-/// Reads the first bytes of a slice from the disk, and has those behind them read into the page cache.
-async fn read_cold(slice: FileSlice) -> io::Result<Vec<u8>> {
-    let _permit = COLD_READERS.acquire().await.expect("never closed");
-    let read = tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; slice.size_bytes.min(COLD_AHEAD_BYTES)];
-        slice.file.read_exact_at(&mut bytes, slice.position)?;
-        bytes.truncate(COLD_STEP_BYTES);
-        bytes.shrink_to_fit();
-        Ok(bytes)
-    });
-    read.await.map_err(io::Error::other)?
-}
-
-fn taken(count: usize) -> io::Result<usize> {
-    if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
-}
-
-/// What a step came to.
-enum Step {
-    /// Everything that was tried went out.
-    Wrote,
-    /// The next bytes are not in memory: the rest of their slice.
-    Cold(FileSlice),
-}
-
-/// What is still to be written of an answer.
-struct Rest {
-    chunks: Vec<Chunk>,
-    /// The chunk that comes next, and how many of its bytes are out.
-    first: usize,
-    done: usize,
+/// Answers in their order, the first of them perhaps written in part.
+pub(super) struct Outgoing {
+    /// None is empty.
+    chunks: VecDeque<Chunk>,
+    size_bytes: usize,
+    memory_bytes: usize,
     /// File bytes to try at once: less for a socket that takes less.
     step_bytes: usize,
+    /// Reads the start of the first chunk, which is a file's.
+    cold_read: Option<ColdRead>,
 }
 
-impl Rest {
-    fn is_empty(&self) -> bool {
-        self.first == self.chunks.len()
+impl Outgoing {
+    /// Nothing to write.
+    pub(super) fn new() -> Outgoing {
+        Outgoing {
+            chunks: VecDeque::new(),
+            size_bytes: 0,
+            memory_bytes: 0,
+            step_bytes: STEP_BYTES,
+            cold_read: None,
+        }
+    }
+
+    /// Queues an answer.
+    pub(super) fn push(&mut self, response: Response) {
+        for chunk in response.into_chunks() {
+            self.push_chunk(chunk);
+        }
+    }
+
+    fn push_chunk(&mut self, chunk: Chunk) {
+        let size_bytes = chunk.size_bytes();
+        if size_bytes == 0 {
+            return;
+        }
+        self.size_bytes += size_bytes;
+        if matches!(chunk, Chunk::Memory(_)) {
+            self.memory_bytes += size_bytes;
+        }
+        self.chunks.push_back(chunk);
+    }
+
+    /// Whether everything was written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes to be written.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Bytes of them that are in memory.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Writes what the socket takes. Ready when everything was written.
+    ///
+    /// # Errors
+    /// What the socket or a file says; then part of an answer may have been written, and the connection must be closed.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &TcpStream,
+    ) -> Poll<io::Result<()>> {
+        let enough = self.size_bytes.saturating_sub(TURN_BYTES);
+        let socket = socket2::SockRef::from(stream);
+        while !self.is_empty() {
+            if self.size_bytes < enough {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            ready!(self.poll_cold_read(context))?;
+            ready!(stream.poll_write_ready(context))?;
+            let send = |pieces: &[IoSlice<'_>]| socket.send_vectored(pieces);
+            // That a socket which took less than all has no more room is said within, which saves the call to find it out.
+            match stream.try_io(Interest::WRITABLE, || self.write_step(send)) {
+                Ok(Step::Wrote) => {}
+                Ok(Step::Cold(slice)) => self.cold_read = Some(Box::pin(read_cold(slice))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_cold_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(cold_read) = &mut self.cold_read else { return Poll::Ready(Ok(())) };
+        let bytes = ready!(cold_read.as_mut().poll(context));
+        self.cold_read = None;
+        self.warm(bytes?);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Puts bytes in the place of those of the file at the front.
+    fn warm(&mut self, bytes: Vec<u8>) {
+        let Some(Chunk::File(slice)) = self.chunks.front_mut() else {
+            unreachable!("nothing is written while the first chunk is read")
+        };
+        skip(slice, bytes.len());
+        if slice.size_bytes == 0 {
+            self.chunks.pop_front();
+        }
+        self.memory_bytes += bytes.len();
+        self.chunks.push_front(Chunk::Memory(Bytes::from(bytes)));
     }
 
     fn advance(&mut self, mut count: usize) {
-        while let Some(chunk) = self.chunks.get(self.first) {
-            let left = chunk.size_bytes() - self.done;
-            if count < left {
-                self.done += count;
-                return;
+        self.size_bytes -= count;
+        while count > 0 {
+            let chunk = self.chunks.front_mut().expect("no more was written than there is");
+            let step = count.min(chunk.size_bytes());
+            match chunk {
+                Chunk::Memory(bytes) => {
+                    self.memory_bytes -= step;
+                    bytes.advance(step);
+                }
+                Chunk::File(slice) => skip(slice, step),
             }
-            count -= left;
-            self.first += 1;
-            self.done = 0;
+            if chunk.size_bytes() == 0 {
+                self.chunks.pop_front();
+            }
+            count -= step;
         }
     }
 
@@ -132,31 +184,24 @@ impl Rest {
             let mut room = &mut buffer[..file_bytes];
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let (mut count, mut total) = (0, 0);
-            let mut done = self.done;
-            for chunk in &self.chunks[self.first..] {
-                if count == MAX_PIECES {
-                    break;
-                }
-                let left = chunk.size_bytes() - done;
+            for chunk in self.chunks.iter().take(MAX_PIECES) {
                 let size = match chunk {
                     Chunk::Memory(bytes) => {
-                        pieces[count] = IoSlice::new(&bytes[done..]);
-                        left
+                        pieces[count] = IoSlice::new(bytes);
+                        bytes.len()
                     }
                     Chunk::File(slice) => {
-                        let wanted = left.min(room.len());
+                        let wanted = slice.size_bytes.min(room.len());
                         let (part, behind) = std::mem::take(&mut room).split_at_mut(wanted);
                         room = behind;
-                        let position = slice.position + done as u64;
-                        let read = match slice.file.read_cached_at(part, position) {
+                        let read = match slice.file.read_cached_at(part, slice.position) {
                             Ok(0) if wanted > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                             Ok(read) => read,
                             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                             Err(error) => return Err(error),
                         };
                         if read == 0 && wanted > 0 && total == 0 {
-                            let file = slice.file.clone();
-                            return Ok(Step::Cold(FileSlice { file, position, size_bytes: left }));
+                            return Ok(Step::Cold(slice.clone()));
                         }
                         pieces[count] = IoSlice::new(&part[..read]);
                         read
@@ -164,12 +209,11 @@ impl Rest {
                 };
                 count += 1;
                 total += size;
-                done = 0;
-                if size < left {
+                if size < chunk.size_bytes() {
                     break;
                 }
             }
-            let sent = if total == 0 { 0 } else { taken(send(&pieces[..count])?)? };
+            let sent = taken(send(&pieces[..count])?)?;
             self.advance(sent);
             if sent < total {
                 self.step_bytes = (2 * sent).clamp(MIN_STEP_BYTES, STEP_BYTES);
@@ -183,12 +227,10 @@ impl Rest {
     /// File bytes that the next step may take, which is what the buffer must hold.
     fn file_bytes_ahead(&self) -> usize {
         let mut bytes = 0;
-        let mut done = self.done;
-        for chunk in self.chunks[self.first..].iter().take(MAX_PIECES) {
+        for chunk in self.chunks.iter().take(MAX_PIECES) {
             if matches!(chunk, Chunk::File(_)) {
-                bytes += chunk.size_bytes() - done;
+                bytes += chunk.size_bytes();
             }
-            done = 0;
             if bytes >= self.step_bytes {
                 return self.step_bytes;
             }
@@ -197,10 +239,39 @@ impl Rest {
     }
 }
 
+/// What a step came to.
+enum Step {
+    /// Everything that was tried went out.
+    Wrote,
+    /// The next bytes are not in memory: the rest of their slice.
+    Cold(FileSlice),
+}
+
+fn skip(slice: &mut FileSlice, bytes: usize) {
+    slice.position += bytes as u64;
+    slice.size_bytes -= bytes;
+}
+
+fn taken(count: usize) -> io::Result<usize> {
+    if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
+}
+
+/// Reads the first bytes of a slice from the disk, and has those behind them read into the page cache.
+async fn read_cold(slice: FileSlice) -> io::Result<Vec<u8>> {
+    let _permit = COLD_READERS.acquire().await.expect("never closed");
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = vec![0; slice.size_bytes.min(COLD_AHEAD_BYTES)];
+        slice.file.read_exact_at(&mut bytes, slice.position)?;
+        bytes.truncate(COLD_STEP_BYTES);
+        bytes.shrink_to_fit();
+        Ok(bytes)
+    });
+    read.await.map_err(io::Error::other)?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use proptest::prelude::*;
     use std::path::Path;
     use std::sync::Arc;
@@ -274,13 +345,15 @@ mod tests {
                     Chunk::Memory(Bytes::copy_from_slice(&content[position..position + size]))
                 });
             }
-            let mut rest = Rest { chunks, first: 0, done: 0, step_bytes: STEP_BYTES };
+            let mut outgoing = Outgoing::new();
+            chunks.into_iter().for_each(|chunk| outgoing.push_chunk(chunk));
+            prop_assert_eq!(outgoing.size_bytes(), wanted.len());
             let mut out = Vec::new();
             let mut takes = takes.iter().cycle();
-            while !rest.is_empty() {
+            while !outgoing.is_empty() {
                 let mut room = *takes.next().unwrap();
                 let before = out.len();
-                let step = rest.write_step(|pieces| {
+                let step = outgoing.write_step(|pieces| {
                     for piece in pieces {
                         let taken = piece.len().min(room);
                         out.extend_from_slice(&piece[..taken]);
@@ -293,23 +366,23 @@ mod tests {
                     Ok(Step::Cold(slice)) => {
                         prop_assert!(is_half_cold && out.len() == before);
                         let bytes = slice.read().unwrap();
-                        rest.advance(bytes.len());
-                        out.extend(bytes);
+                        outgoing.warm(bytes);
                     }
                     Err(error) => prop_assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
                 }
             }
             prop_assert_eq!(out, wanted);
+            prop_assert_eq!((outgoing.size_bytes(), outgoing.memory_bytes()), (0, 0));
         }
     }
 
     #[test]
     fn a_file_that_ends_inside_its_slice_ends_the_answer() {
         let slice = FileSlice { file: file_with(b"abc"), position: 1, size_bytes: 5 };
-        let chunks = vec![Chunk::File(slice)];
-        let mut rest = Rest { chunks, first: 0, done: 0, step_bytes: STEP_BYTES };
-        assert!(matches!(rest.write_step(|pieces| Ok(pieces[0].len())), Ok(Step::Wrote)));
-        let error = rest.write_step(|_| Ok(1)).err().unwrap();
+        let mut outgoing = Outgoing::new();
+        outgoing.push_chunk(Chunk::File(slice));
+        assert!(matches!(outgoing.write_step(|pieces| Ok(pieces[0].len())), Ok(Step::Wrote)));
+        let error = outgoing.write_step(|_| Ok(1)).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

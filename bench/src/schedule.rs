@@ -12,7 +12,7 @@ use crate::results::{Metrics, Results};
 use crate::rows::{Context, MACHINE, Measure, Row, warm_up};
 
 /// Raw ones at the start of each round.
-const FDATASYNCS: usize = 500;
+const FDATASYNCS: usize = 300;
 
 /// Rows of a broker that has never been timed are taken to last so long.
 const TYPICAL_ROW_SECONDS: f64 = 5.0;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::broker::{Broker, Kind};
 use crate::failure::{Failure, io_failure};
-use crate::machine;
+use crate::machine::{self, recycle_pages};
 use crate::replay::latencies::Latencies;
 use crate::replay::produce::{Generator, Load, Outcome};
 use crate::results::Metrics;
@@ -19,7 +19,7 @@ use crate::wire;
 /// 64 KiB, as of producers that batch well over several partitions.
 const MIDDLE_BATCH_BYTES: usize = 64 << 10;
 /// Raw ones before and after the row, each.
-const FDATASYNCS: usize = 500;
+const FDATASYNCS: usize = 300;
 
 pub const ROWS: &[Row] = &[
     Row {
@@ -107,24 +107,35 @@ fn of_bytes(load: Load, bytes: u64) -> Load {
     Load { requests, ..load }
 }
 
-/// A part of the load to warm up, then the whole of it beside the broker's accounting. The topic is there.
-fn warm_and_measure(broker: &Broker, load: &Load) -> Result<(Outcome, Duration), Failure> {
+/// A part of the load to warm up, then the whole of it beside the broker's accounting, on so many bytes of recycled
+/// pages. The topic is there.
+fn warm_and_measure(
+    context: &Context,
+    broker: &Broker,
+    load: &Load,
+    recycled_bytes: u64,
+) -> Result<(Outcome, Duration), Failure> {
     let connect = |load: Load| {
         Generator::connect(broker.port, load).map_err(io_failure("connecting the generator"))
     };
-    let share = (load.requests as f64 * warm_up_share(broker.kind)) as u64;
-    // Files and indexes that are made at the first batch of a partition are made here.
-    let requests = share.max(load.partitions as u64);
-    connect(Load { requests, ..load.clone() })?.run().map_err(io_failure("warming up"))?;
+    let warm_up = |load: Load| connect(load)?.run().map_err(io_failure("warming up"));
+    // What is made at the first batch of a partition is made here; with Kafka that is an fsync each.
+    let requests = load.partitions as u64;
+    warm_up(Load { requests, time_limit: Duration::MAX, ..load.clone() })?;
+    let requests = (load.requests as f64 * warm_up_share(broker.kind)) as u64;
+    warm_up(Load { requests, ..load.clone() })?;
     let mut generator = connect(load.clone())?;
+    recycle_pages(&context.scratch, recycled_bytes)?;
     measured(broker, || generator.run())
 }
 
 fn produce_1m(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let topic = "replay_1m";
     let batch = wire::batch_of_bytes(LARGE_BATCH_BYTES, RECORD_BYTES);
-    let load = of_bytes(Load { batch, in_flight: 4, ..load_of(topic) }, mib(context, 512));
-    let (outcome, cpu) = with_topic(broker, topic, 1, &[], || warm_and_measure(broker, &load))?;
+    let bytes = mib(context, 512);
+    let load = of_bytes(Load { batch, in_flight: 4, ..load_of(topic) }, bytes);
+    let (outcome, cpu) =
+        with_topic(broker, topic, 1, &[], || warm_and_measure(context, broker, &load, bytes))?;
     let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
     Ok(vec![
         (BROKER_NS.key, ns_per_byte(cpu, outcome.bytes)),
@@ -138,8 +149,10 @@ fn produce_1m(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
 fn small(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let topic = "replay_small";
     let load = Load { connections: 16, in_flight: 8, ..load_of(topic) };
-    let load = of_bytes(load, mib(context, 400));
-    let (outcome, cpu) = with_topic(broker, topic, 1, &[], || warm_and_measure(broker, &load))?;
+    let bytes = mib(context, 400);
+    let load = of_bytes(load, bytes);
+    let (outcome, cpu) =
+        with_topic(broker, topic, 1, &[], || warm_and_measure(context, broker, &load, bytes))?;
     let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
     Ok(vec![
         ("broker_us_per_request", us_per_request(cpu, outcome.requests)),
@@ -159,10 +172,11 @@ fn fsync(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let load = Load { connections: 64, time_limit: Duration::from_secs(seconds), ..load_of(topic) };
     // As many as the time allows, of at most 256 MiB.
     let load = of_bytes(load, mib(context, 256));
+    // Little is written, and a large file that comes and goes right before would show in the fsyncs.
     let mut raw = Latencies::default();
     raw.extend(machine::raw_fdatasync(&context.scratch, fdatasyncs)?);
     let (outcome, cpu) = with_topic(broker, topic, 1, &[("flush.messages", "1")], || {
-        warm_and_measure(broker, &load)
+        warm_and_measure(context, broker, &load, 0)
     })?;
     raw.extend(machine::raw_fdatasync(&context.scratch, fdatasyncs)?);
     let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
@@ -180,9 +194,11 @@ fn partitions(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let over = |topic: &str, partitions: usize| {
         let batch = wire::batch_of_bytes(MIDDLE_BATCH_BYTES, RECORD_BYTES);
         let load = Load { batch, partitions, connections: 4, in_flight: 4, ..load_of(topic) };
-        let load = of_bytes(load, mib(context, 256));
-        let (outcome, cpu) =
-            with_topic(broker, topic, partitions, &[], || warm_and_measure(broker, &load))?;
+        let bytes = mib(context, 256);
+        let load = of_bytes(load, bytes);
+        let (outcome, cpu) = with_topic(broker, topic, partitions, &[], || {
+            warm_and_measure(context, broker, &load, bytes)
+        })?;
         Ok(ns_per_byte(cpu, outcome.bytes))
     };
     let many = match context.size {

@@ -136,7 +136,14 @@ impl Progress<'_> {
             }
             let running = match broker.take() {
                 Some(running) => running,
-                None if failed_starts == MOST_FAILED_STARTS => return Ok(()),
+                None if failed_starts == MOST_FAILED_STARTS => {
+                    let (kind, round) = (self.turn.kind.name(), self.turn.round);
+                    eprintln!(
+                        "round {round}, {kind}: does not start; {} and the rest are left out",
+                        row.name
+                    );
+                    return Ok(());
+                }
                 None => match self.start() {
                     Ok(running) => running,
                     Err(failure) => {

@@ -13,7 +13,7 @@ use crate::wire::{self, Wire};
 
 const TOPICS: [&str; 5] = ["parts_0", "parts_1", "parts_2", "parts_3", "parts_4"];
 const PARTITIONS_OF_A_TOPIC: i32 = 2000;
-const PARTITIONS_OF_A_TOPIC_IN_SMOKE: i32 = 20;
+const PARTITIONS_OF_A_TOPIC_IN_SMOKE: i32 = 4;
 /// Partitions that one Produce request fills.
 const FILLED_AT_ONCE: i32 = 500;
 const RECORD_BYTES: usize = 100;

@@ -1,11 +1,21 @@
 //! Fetch sessions (KIP-227): the broker remembers what a client fetches, so that a request names only what changed
 //! and an answer only what moved. Pure; the shell hands in time and fresh ids (`FetchSession.scala`, kafka-facts §6.1).
 //!
-//! Invariant: a session's `order` and `partitions` name the same partitions.
+//! A session reads only its *ready* partitions: those that a request names, those that have moved since they were read, and
+//! those whose last answer was more than "nothing beyond what you have". The others would be answered as before, that is,
+//! not at all.
+//!
+//! Invariants
+//! - A session's `order`, `partitions` and `keys` name the same partitions.
+//! - A partition that is not ready was read at its end, without an error, and answered so; the shell has it marked in the
+//!   session's [`ReadySet`] when it moves.
 
+use crate::replica_manager::ready_set::ReadySet;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
+use replication::metadata::LogPosition;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use storage::instant::Instant;
 use uuid::Uuid;
@@ -75,6 +85,8 @@ pub struct PartitionOutcome {
     pub is_error: bool,
     /// A diverging epoch or a preferred read replica is present.
     pub redirects: bool,
+    /// There is nothing for the reader until the partition moves.
+    pub is_at_end: bool,
 }
 
 /// Answered at the top level, without partitions.
@@ -95,7 +107,7 @@ pub enum FetchSessionError {
 enum Kind {
     Sessionless,
     Full,
-    Incremental { session_id: i32 },
+    Incremental { session_id: i32, ready: Arc<ReadySet> },
 }
 
 /// One fetch under way: its partitions in order, and how its answer is told to the session.
@@ -104,7 +116,47 @@ pub struct FetchContext {
     kind: Kind,
     uses_topic_ids: bool,
     /// What to read, in the order to read it.
-    pub partitions: Vec<(PartitionKey, FetchPosition)>,
+    pub partitions: Vec<FetchedPartition>,
+}
+
+/// A partition to read.
+#[derive(Debug, Clone)]
+pub struct FetchedPartition {
+    /// Which.
+    pub key: PartitionKey,
+    /// From where.
+    pub position: FetchPosition,
+    /// Its slot in the session's [`ReadySet`]; outside sessions, its place in the request.
+    pub slot: u32,
+    order: u64,
+}
+
+impl FetchedPartition {
+    /// Its place in the session: smaller ones are read and answered first.
+    pub fn order(&self) -> u64 {
+        self.order
+    }
+}
+
+impl FetchContext {
+    /// The session's ready set; `None` outside of incremental fetches.
+    pub fn ready(&self) -> Option<&Arc<ReadySet>> {
+        match &self.kind {
+            Kind::Incremental { ready, .. } => Some(ready),
+            Kind::Sessionless | Kind::Full => None,
+        }
+    }
+}
+
+/// What a partition's answer depends on besides the partition: when it changes, all of a session is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchView {
+    /// Of the metadata.
+    pub metadata: LogPosition,
+    /// As on the wire.
+    pub isolation_level: i8,
+    /// As on the wire.
+    pub replica_id: i32,
 }
 
 /// What the answer must say.
@@ -119,6 +171,7 @@ pub struct SessionAnswer {
 #[derive(Debug)]
 struct CachedPartition {
     order: u64,
+    slot: u32,
     position: FetchPosition,
     high_watermark: i64,
     log_start_offset: i64,
@@ -133,6 +186,11 @@ struct Session {
     next_order: u64,
     order: BTreeMap<u64, PartitionKey>,
     partitions: BTreeMap<PartitionKey, CachedPartition>,
+    /// The partition of each slot.
+    keys: Vec<Option<PartitionKey>>,
+    free_slots: Vec<u32>,
+    ready: Arc<ReadySet>,
+    view: Option<FetchView>,
 }
 
 /// All sessions of a broker.
@@ -168,6 +226,7 @@ impl FetchSessions {
         uses_topic_ids: bool,
         partitions: Vec<(PartitionKey, FetchPosition)>,
         forgotten: &[PartitionKey],
+        view: FetchView,
         now: Instant,
     ) -> Result<FetchContext, FetchSessionError> {
         if epoch == INITIAL_EPOCH || epoch == FINAL_EPOCH {
@@ -178,7 +237,8 @@ impl FetchSessions {
                 FINAL_EPOCH => Kind::Sessionless,
                 _ => Kind::Full,
             };
-            return Ok(FetchContext { kind, uses_topic_ids, partitions: last_of_each(partitions) });
+            let partitions = last_of_each(partitions);
+            return Ok(FetchContext { kind, uses_topic_ids, partitions });
         }
         let session = self.sessions.get_mut(&session_id).ok_or(FetchSessionError::IdNotFound)?;
         if session.next_epoch != epoch {
@@ -195,12 +255,29 @@ impl FetchSessions {
         for key in forgotten {
             session.forget(key);
         }
-        let partitions = session.positions();
-        if partitions.is_empty() {
+        if session.view != Some(view) {
+            session.view = Some(view);
+            session.queue_all();
+        }
+        if session.partitions.is_empty() {
             self.sessions.remove(&session_id);
+            let partitions = Vec::new();
             return Ok(FetchContext { kind: Kind::Sessionless, uses_topic_ids, partitions });
         }
-        Ok(FetchContext { kind: Kind::Incremental { session_id }, uses_topic_ids, partitions })
+        let partitions = session.take_ready();
+        let kind = Kind::Incremental { session_id, ready: Arc::clone(&session.ready) };
+        Ok(FetchContext { kind, uses_topic_ids, partitions })
+    }
+
+    /// The partitions that have become ready since the context was made; `None` when its session is gone.
+    pub fn take_ready(&self, context: &FetchContext) -> Option<Vec<FetchedPartition>> {
+        match &context.kind {
+            Kind::Incremental { session_id, ready } => {
+                let session = self.sessions.get(session_id)?;
+                Arc::ptr_eq(&session.ready, ready).then(|| session.take_ready())
+            }
+            Kind::Sessionless | Kind::Full => None,
+        }
     }
 
     /// Tells the session what is about to be answered. `outcomes` stand in the context's order; `fresh_id` draws a
@@ -214,7 +291,7 @@ impl FetchSessions {
     ) -> SessionAnswer {
         assert_eq!(context.partitions.len(), outcomes.len(), "one outcome for each partition");
         let everything = vec![true; outcomes.len()];
-        match context.kind {
+        match &context.kind {
             Kind::Sessionless => SessionAnswer { session_id: 0, is_included: everything },
             Kind::Full => {
                 if !self.make_room(context.partitions.len(), now) {
@@ -234,16 +311,23 @@ impl FetchSessions {
                     next_order: 0,
                     order: BTreeMap::new(),
                     partitions: BTreeMap::new(),
+                    keys: Vec::new(),
+                    free_slots: Vec::new(),
+                    ready: Arc::default(),
+                    view: None,
                 };
-                for ((key, position), outcome) in context.partitions.iter().zip(outcomes) {
-                    session.upsert(key.clone(), *position);
-                    session.note(key, outcome);
+                // Nobody watches them yet: the next fetch reads all of them once more.
+                for (fetched, outcome) in context.partitions.iter().zip(outcomes) {
+                    session.upsert(fetched.key.clone(), fetched.position);
+                    session.note(&fetched.key, outcome);
                 }
                 self.sessions.insert(session_id, session);
                 SessionAnswer { session_id, is_included: everything }
             }
-            Kind::Incremental { session_id } => {
-                let Some(session) = self.sessions.get_mut(&session_id) else {
+            Kind::Incremental { session_id, ready } => {
+                let session_id = *session_id;
+                let session = self.sessions.get_mut(&session_id);
+                let Some(session) = session.filter(|one| Arc::ptr_eq(&one.ready, ready)) else {
                     // Evicted while this fetch waited: say everything; the next request learns it.
                     return SessionAnswer { session_id, is_included: everything };
                 };
@@ -251,7 +335,12 @@ impl FetchSessions {
                     .partitions
                     .iter()
                     .zip(outcomes)
-                    .map(|((key, _), outcome)| session.note(key, outcome))
+                    .map(|(fetched, outcome)| {
+                        if !outcome.is_at_end {
+                            session.ready.queue(fetched.slot);
+                        }
+                        session.note(&fetched.key, outcome)
+                    })
                     .collect();
                 SessionAnswer { session_id, is_included }
             }
@@ -284,24 +373,49 @@ impl Session {
     fn upsert(&mut self, key: PartitionKey, position: FetchPosition) {
         if let Some(known) = self.partitions.get_mut(&key) {
             known.position = position;
+            self.ready.queue(known.slot);
             return;
         }
         let key = PartitionKey { topic: key.topic.detached(), partition: key.partition };
         let order = self.next_order;
         self.next_order += 1;
         self.order.insert(order, key.clone());
-        let cached = CachedPartition { order, position, high_watermark: -1, log_start_offset: -1 };
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.keys.push(None);
+            u32::try_from(self.keys.len() - 1).expect("a frame cannot name so many partitions")
+        });
+        self.keys[slot as usize] = Some(key.clone());
+        self.ready.queue(slot);
+        let cached =
+            CachedPartition { order, slot, position, high_watermark: -1, log_start_offset: -1 };
         self.partitions.insert(key, cached);
     }
 
     fn forget(&mut self, key: &PartitionKey) {
         if let Some(cached) = self.partitions.remove(key) {
             self.order.remove(&cached.order);
+            self.keys[cached.slot as usize] = None;
+            self.free_slots.push(cached.slot);
         }
     }
 
-    fn positions(&self) -> Vec<(PartitionKey, FetchPosition)> {
-        self.order.values().map(|key| (key.clone(), self.partitions[key].position)).collect()
+    fn queue_all(&self) {
+        for cached in self.partitions.values() {
+            self.ready.queue(cached.slot);
+        }
+    }
+
+    /// The ready partitions, in their order; they are not ready any more.
+    fn take_ready(&self) -> Vec<FetchedPartition> {
+        let fetched = |slot: u32| {
+            // A slot may have been marked just before its partition was forgotten.
+            let key = self.keys.get(slot as usize)?.as_ref()?;
+            let CachedPartition { order, position, .. } = self.partitions[key];
+            Some(FetchedPartition { key: key.clone(), position, slot, order })
+        };
+        let mut ready: Vec<_> = self.ready.take().into_iter().filter_map(fetched).collect();
+        ready.sort_unstable_by_key(FetchedPartition::order);
+        ready
     }
 
     /// Remembers what is answered for a partition; whether an incremental answer must name it.
@@ -331,17 +445,17 @@ fn next_epoch(epoch: i32) -> i32 {
 }
 
 /// A partition named twice in one request counts once, in its last form.
-fn last_of_each(
-    partitions: Vec<(PartitionKey, FetchPosition)>,
-) -> Vec<(PartitionKey, FetchPosition)> {
+fn last_of_each(partitions: Vec<(PartitionKey, FetchPosition)>) -> Vec<FetchedPartition> {
     let mut index_of: BTreeMap<PartitionKey, usize> = BTreeMap::new();
-    let mut unique: Vec<(PartitionKey, FetchPosition)> = Vec::with_capacity(partitions.len());
+    let mut unique: Vec<FetchedPartition> = Vec::with_capacity(partitions.len());
     for (key, position) in partitions {
         match index_of.get(&key) {
-            Some(&index) => unique[index].1 = position,
+            Some(&index) => unique[index].position = position,
             None => {
-                index_of.insert(key.clone(), unique.len());
-                unique.push((key, position));
+                let index = unique.len();
+                index_of.insert(key.clone(), index);
+                let slot = u32::try_from(index).expect("a frame cannot name so many partitions");
+                unique.push(FetchedPartition { key, position, slot, order: index as u64 });
             }
         }
     }
@@ -349,126 +463,4 @@ fn last_of_each(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(partition: i32) -> PartitionKey {
-        let topic = TopicKey::Name(TopicName(StrBytes::from_static_str("t")));
-        PartitionKey { topic, partition }
-    }
-
-    fn at(fetch_offset: i64) -> FetchPosition {
-        FetchPosition {
-            fetch_offset,
-            current_leader_epoch: -1,
-            last_fetched_epoch: -1,
-            log_start_offset: -1,
-            max_bytes: 1,
-        }
-    }
-
-    #[test]
-    fn a_session_keeps_nothing_of_the_frame_that_opened_it() {
-        let frame = bytes::Bytes::from(vec![b't'; 1000]);
-        let name = TopicName(StrBytes::try_from(frame.slice(..10)).unwrap());
-        let key = PartitionKey { topic: TopicKey::Name(name), partition: 0 };
-        let mut sessions = FetchSessions::new(1);
-        let now = Instant::ZERO;
-        let context = sessions.begin((0, 0), false, vec![(key, at(0))], &[], now).unwrap();
-        let outcome = PartitionOutcome { has_records: true, ..quiet(5) };
-        sessions.finish(&context, &[outcome], now, || 7);
-        drop(context);
-        assert_eq!(sessions.len(), 1);
-        assert!(frame.is_unique());
-    }
-
-    fn quiet(high_watermark: i64) -> PartitionOutcome {
-        PartitionOutcome {
-            high_watermark,
-            log_start_offset: 0,
-            has_records: false,
-            is_error: false,
-            redirects: false,
-        }
-    }
-
-    fn now() -> Instant {
-        Instant::from_nanos(0)
-    }
-
-    /// Two partitions at high watermark 5, session 7.
-    fn opened() -> FetchSessions {
-        let mut sessions = FetchSessions::new(2);
-        let both = vec![(key(0), at(0)), (key(1), at(0))];
-        let context = sessions.begin((0, 0), false, both, &[], now()).unwrap();
-        let answer = sessions.finish(&context, &[quiet(5), quiet(5)], now(), || 7);
-        assert_eq!(answer, SessionAnswer { session_id: 7, is_included: vec![true, true] });
-        sessions
-    }
-
-    #[test]
-    fn an_incremental_answer_names_only_what_moved() {
-        let mut sessions = opened();
-        let context = sessions.begin((7, 1), false, vec![], &[], now()).unwrap();
-        let answer = sessions.finish(&context, &[quiet(5), quiet(6)], now(), || 8);
-        assert_eq!(answer, SessionAnswer { session_id: 7, is_included: vec![false, true] });
-    }
-
-    #[test]
-    fn a_partition_in_error_is_named_until_it_has_recovered_and_then_once_more() {
-        let mut sessions = opened();
-        let error = PartitionOutcome { is_error: true, high_watermark: -1, ..quiet(-1) };
-        for epoch in 1..3 {
-            let context = sessions.begin((7, epoch), false, vec![], &[], now()).unwrap();
-            assert!(sessions.finish(&context, &[error, quiet(5)], now(), || 8).is_included[0]);
-        }
-        let context = sessions.begin((7, 3), false, vec![], &[], now()).unwrap();
-        assert!(sessions.finish(&context, &[quiet(5), quiet(5)], now(), || 8).is_included[0]);
-        let context = sessions.begin((7, 4), false, vec![], &[], now()).unwrap();
-        assert!(!sessions.finish(&context, &[quiet(5), quiet(5)], now(), || 8).is_included[0]);
-    }
-
-    #[test]
-    fn a_partition_that_was_served_goes_to_the_end() {
-        let mut sessions = opened();
-        let context = sessions.begin((7, 1), false, vec![], &[], now()).unwrap();
-        let served = PartitionOutcome { has_records: true, ..quiet(5) };
-        sessions.finish(&context, &[served, quiet(5)], now(), || 8);
-        let context = sessions.begin((7, 2), false, vec![], &[], now()).unwrap();
-        let order: Vec<i32> = context.partitions.iter().map(|(key, _)| key.partition).collect();
-        assert_eq!(order, [1, 0]);
-    }
-
-    #[test]
-    fn wrong_ids_epochs_and_topic_forms_are_told_apart() {
-        let mut sessions = opened();
-        let begin = |sessions: &mut FetchSessions, id, epoch, ids| {
-            sessions.begin((id, epoch), ids, vec![], &[], now()).map(|_| ()).unwrap_err()
-        };
-        assert_eq!(begin(&mut sessions, 8, 1, false), FetchSessionError::IdNotFound);
-        assert_eq!(begin(&mut sessions, 7, 2, false), FetchSessionError::InvalidEpoch);
-        assert_eq!(begin(&mut sessions, 7, 1, true), FetchSessionError::TopicIdMismatch);
-    }
-
-    #[test]
-    fn a_session_that_forgets_everything_is_closed() {
-        let mut sessions = opened();
-        let context = sessions.begin((7, 1), false, vec![], &[key(0), key(1)], now()).unwrap();
-        assert_eq!(sessions.finish(&context, &[], now(), || 8).session_id, 0);
-        assert!(sessions.is_empty());
-    }
-
-    #[test]
-    fn a_full_cache_answers_without_a_session_until_one_is_idle() {
-        let mut sessions = opened();
-        for id in [9, 10] {
-            let context = sessions.begin((0, 0), false, vec![(key(0), at(0))], &[], now()).unwrap();
-            let answer = sessions.finish(&context, &[quiet(0)], now(), || id);
-            assert_eq!(answer.session_id, if id == 9 { 9 } else { 0 });
-        }
-        let later = Instant::from_nanos(EVICTABLE_AFTER.as_nanos() as u64 + 1);
-        let context = sessions.begin((0, 0), false, vec![(key(0), at(0))], &[], later).unwrap();
-        assert_eq!(sessions.finish(&context, &[quiet(0)], later, || 11).session_id, 11);
-        assert_eq!(sessions.len(), 2);
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ pub mod delayed;
 pub mod flusher;
 pub mod partition;
 pub mod read;
+pub mod ready_set;
 
 use crate::clock::Clock;
 use crate::config::TopicConfig;
@@ -16,7 +17,7 @@ use append::DelayedProduce;
 use delayed::DelayedOperations;
 use flusher::Flusher;
 use partition::{AppendOutcome, DeleteRecordsError, Now, Partition};
-use read::DelayedFetch;
+use ready_set::Moved;
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use storage::log::LogError;
@@ -51,7 +52,6 @@ pub struct ReplicaManager {
     partitions: RwLock<BTreeMap<PartitionKey, Result<Arc<Partition>, NotHosted>>>,
     logs: LogManager,
     produces: Arc<DelayedOperations<DelayedProduce>>,
-    fetches: Arc<DelayedOperations<DelayedFetch>>,
     flusher: Flusher,
 }
 
@@ -63,7 +63,6 @@ impl ReplicaManager {
             partitions: RwLock::default(),
             logs,
             produces: Arc::new(DelayedOperations::new(clock)),
-            fetches: Arc::new(DelayedOperations::new(clock)),
             flusher: Flusher::default(),
         }
     }
@@ -98,22 +97,17 @@ impl ReplicaManager {
         &self.produces
     }
 
-    /// Fetches that wait for bytes.
-    pub fn delayed_fetches(&self) -> &Arc<DelayedOperations<DelayedFetch>> {
-        &self.fetches
-    }
-
-    /// Completes what waited for this partition. Call it with no partition's lock held.
-    pub fn wake(&self, key: &PartitionKey) {
-        self.produces.complete(key);
-        self.fetches.complete(key);
+    /// Completes what waited for this partition, after the move was published. Call it with no partition's lock held.
+    pub fn wake(&self, partition: &Partition, moved: Moved) {
+        self.produces.complete(&partition.key());
+        partition.watchers().mark(moved, partition.snapshot().visible_bytes);
     }
 
     fn after_append(&self, partition: &Arc<Partition>, outcome: &AppendOutcome) {
         if outcome.needs_flush {
             self.flusher.request(Arc::clone(partition));
         }
-        self.wake(&partition.key());
+        self.wake(partition, Moved::Forward);
     }
 
     /// Moves a partition's log start offset; see [`Partition::delete_records`].
@@ -126,7 +120,7 @@ impl ReplicaManager {
         before: Option<Offset>,
     ) -> Result<Offset, DeleteRecordsError> {
         let log_start = partition.delete_records(before, self.clock.wall())?;
-        self.wake(&partition.key());
+        self.wake(partition, Moved::Otherwise);
         Ok(log_start)
     }
 
@@ -157,7 +151,7 @@ impl ReplicaManager {
         let hosted = self.partitions.write().expect("no panic is survived").remove(&key);
         if let Some(Ok(partition)) = hosted {
             partition.resign();
-            self.wake(&key);
+            self.wake(&partition, Moved::Otherwise);
         }
         if let Err(error) = self.logs.delete(key.topic_id, key.partition) {
             // The directory is offline now, and its listener ends the broker.

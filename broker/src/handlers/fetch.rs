@@ -3,25 +3,29 @@
 //! · v16 current leader (KIP-951) · v17 directory id · v18 high watermark of the replica.
 //! Limit: consumers to the high watermark, with read_committed to the last stable offset (kafka-facts §6).
 //!
-//! A fetch reads at once; when there is too little it waits in the purgatory and then reads everything again.
+//! A fetch reads at once; when there is too little it waits until its partitions together may have enough, or one of them has
+//! changed otherwise, and reads again those that have moved.
 
 mod response;
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::broker::Broker;
 use crate::fetch_session::{
-    FetchContext, FetchPosition, PartitionKey as SessionKey, SessionAnswer, TopicKey,
+    FetchContext, FetchPosition, FetchView, FetchedPartition, PartitionKey as SessionKey,
+    SessionAnswer, TopicKey,
 };
 use crate::network::response::Response;
 use crate::replica_manager::PartitionKey;
 use crate::replica_manager::read::{
     FetchIsolation, FetchLimits, PartitionRead, ReadError, ReadRequest,
 };
+use crate::replica_manager::ready_set::ReadySet;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::instant::Instant;
@@ -47,24 +51,33 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     let limits = FetchLimits { max_bytes, min_bytes: bytes(asked.min_bytes).min(max_bytes) };
     let is_limit_negative = asked.max_bytes < 0;
     let max_wait = Duration::from_millis(u64::try_from(asked.max_wait_ms).unwrap_or(0));
-    let context = match open_session(broker, version, asked) {
+    let view = FetchView {
+        metadata: broker.image().position(),
+        isolation_level: asked.isolation_level,
+        replica_id,
+    };
+    let context = match open_session(broker, version, asked, view) {
         Ok(context) => context,
         Err(error) => return top_level(&request, error),
     };
-    let fetch = Fetch {
+    let mut fetch = Fetch {
         broker: Arc::clone(broker),
-        requests: resolve(broker, &context, replica_id, is_limit_negative),
         request,
         context,
+        partitions: Vec::new(),
         isolation,
         limits,
+        replica_id,
+        is_limit_negative,
         deadline: broker.clock().now().plus(max_wait),
     };
-    let reads = fetch.read();
-    if max_wait.is_zero() || fetch.is_enough(&reads) {
-        return Ok(Reply::Now(fetch.answer(reads)?));
+    let partitions = std::mem::take(&mut fetch.context.partitions);
+    fetch.add(partitions);
+    fetch.read();
+    if max_wait.is_zero() || fetch.is_enough() {
+        return Ok(Reply::Now(fetch.answer()?));
     }
-    Ok(Reply::Serial(Box::pin(fetch.wait(reads))))
+    Ok(Reply::Serial(Box::pin(fetch.wait())))
 }
 
 /// An error for the whole request, without partitions.
@@ -108,6 +121,7 @@ fn open_session(
     broker: &Broker,
     version: i16,
     asked: FetchRequest,
+    view: FetchView,
 ) -> Result<FetchContext, ResponseError> {
     let uses_topic_ids = version >= FIRST_WITH_TOPIC_IDS;
     let key = |name, id| if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(name) };
@@ -137,22 +151,48 @@ fn open_session(
     let session = (asked.session_id, asked.session_epoch);
     broker
         .fetch_sessions()
-        .begin(session, uses_topic_ids, partitions, &forgotten, broker.clock().now())
+        .begin(session, uses_topic_ids, partitions, &forgotten, view, broker.clock().now())
         .map_err(|error| crate::api::error_code::ToErrorCode::to_error_code(&error))
 }
 
-/// Finds each partition's topic id, once: a fetch that waits keeps reading the same topics.
-fn resolve(
-    broker: &Broker,
-    context: &FetchContext,
+/// One partition of a fetch under way.
+struct Fetching {
+    partition: FetchedPartition,
+    request: ReadRequest,
+    /// What was read; `None` when it is to be read again, because it has moved.
+    read: Option<PartitionRead>,
+}
+
+impl Fetching {
+    fn must_be_read(&self) -> bool {
+        // The bytes found before may not be what an answer under the same limits holds now.
+        self.read.as_ref().is_none_or(|read| !read.is_at_end)
+    }
+}
+
+/// One fetch under way.
+struct Fetch {
+    broker: Arc<Broker>,
+    request: Request,
+    /// Its partitions are in `partitions` until the answer.
+    context: FetchContext,
+    /// In the order in which they are read.
+    partitions: Vec<Fetching>,
+    isolation: FetchIsolation,
+    limits: FetchLimits,
     replica_id: i32,
     is_limit_negative: bool,
-) -> Vec<ReadRequest> {
-    let image = broker.image();
-    context
-        .partitions
-        .iter()
-        .map(|(key, position)| {
+    deadline: Instant,
+}
+
+impl Fetch {
+    /// Takes partitions in: finds each topic's id, once, for a fetch that waits keeps reading the same topics; and has them
+    /// marked when they move, if there is a session to mark them in.
+    fn add(&mut self, partitions: Vec<FetchedPartition>) {
+        let broker = Arc::clone(&self.broker);
+        let image = broker.image();
+        for partition in partitions {
+            let key = &partition.key;
             let topic = match &key.topic {
                 TopicKey::Name(name) => {
                     image.topic_by_name(name).ok_or(ReadError::UnknownTopicOrPartition)
@@ -161,64 +201,120 @@ fn resolve(
                     .topic(TopicId::from_bytes(*id.as_bytes()))
                     .ok_or(ReadError::UnknownTopicId),
             };
-            let partition = topic.and_then(|topic| {
+            let found = topic.and_then(|topic| {
                 topic
                     .partition(key.partition)
                     .map(|_| PartitionKey { topic_id: topic.topic_id, partition: key.partition })
                     .ok_or(ReadError::UnknownTopicOrPartition)
             });
-            let partition = partition.and_then(|key| {
-                if is_limit_negative { Err(ReadError::NegativeLimit) } else { Ok(key) }
+            let found = found.and_then(|key| {
+                if self.is_limit_negative { Err(ReadError::NegativeLimit) } else { Ok(key) }
             });
-            ReadRequest { partition, position: *position, replica_id }
-        })
-        .collect()
-}
+            if let (Some(ready), Ok(key)) = (self.context.ready(), &found) {
+                broker.replica_manager().watch(key, ready, partition.slot);
+            }
+            let position = partition.position;
+            let request = ReadRequest { partition: found, position, replica_id: self.replica_id };
+            self.partitions.push(Fetching { partition, request, read: None });
+        }
+    }
 
-/// One fetch under way.
-struct Fetch {
-    broker: Arc<Broker>,
-    request: Request,
-    context: FetchContext,
-    requests: Vec<ReadRequest>,
-    isolation: FetchIsolation,
-    limits: FetchLimits,
-    deadline: Instant,
-}
+    /// Reads what was not read yet, has moved, or had more than nothing.
+    fn read(&mut self) {
+        let due = self.partitions.iter().filter(|one| one.must_be_read());
+        let requests = due.map(|one| &one.request);
+        let reads = self.broker.replica_manager().read(requests, self.isolation, self.limits);
+        let due = self.partitions.iter_mut().filter(|one| one.must_be_read());
+        for (one, read) in due.zip(reads) {
+            one.read = Some(read);
+        }
+    }
 
-impl Fetch {
-    fn read(&self) -> Vec<PartitionRead> {
-        self.broker.replica_manager().read(&self.requests, self.isolation, self.limits)
+    fn reads(&self) -> impl Iterator<Item = &PartitionRead> {
+        self.partitions.iter().filter_map(|one| one.read.as_ref())
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.reads().map(PartitionRead::len_bytes).sum()
     }
 
     /// Whether there is nothing to wait for.
-    fn is_enough(&self, reads: &[PartitionRead]) -> bool {
-        let bytes: usize = reads.iter().map(PartitionRead::len_bytes).sum();
-        reads.is_empty()
-            || bytes >= self.limits.min_bytes
-            || reads.iter().any(|read| read.error.is_some() || read.diverging_epoch.is_some())
+    fn is_enough(&self) -> bool {
+        let fetches_nothing = self.partitions.is_empty() && self.context.ready().is_none();
+        fetches_nothing
+            || self.len_bytes() >= self.limits.min_bytes
+            || self.reads().any(|read| read.error.is_some() || read.diverging_epoch.is_some())
     }
 
-    async fn wait(self, mut reads: Vec<PartitionRead>) -> Option<Response> {
-        while !self.is_enough(&reads) {
-            let replica_manager = self.broker.replica_manager();
-            let is_expired = replica_manager
-                .wait_for_more(&self.requests, &reads, self.isolation, self.limits, self.deadline)
-                .await;
-            reads = self.read();
-            if is_expired {
+    async fn wait(mut self) -> Option<Response> {
+        let ready = match self.context.ready() {
+            Some(ready) => Arc::clone(ready),
+            None => self.watch(),
+        };
+        let deadline = self.broker.clock().to_tokio(self.deadline);
+        let mut is_expired = false;
+        self.take_moved(&ready);
+        loop {
+            self.read();
+            if is_expired || self.is_enough() {
+                break;
+            }
+            let wanted = self.limits.min_bytes.saturating_sub(self.len_bytes());
+            let enough = ready.wait(wanted as u64);
+            is_expired = tokio::time::timeout_at(deadline, enough).await.is_err();
+            if !self.take_moved(&ready) {
                 break;
             }
         }
-        self.answer(reads)
-            .inspect_err(|error| tracing::error!(%error, "closing the connection"))
-            .ok()
+        self.answer().inspect_err(|error| tracing::error!(%error, "closing the connection")).ok()
     }
 
-    fn answer(
-        &self,
-        reads: Vec<PartitionRead>,
-    ) -> Result<Response, crate::network::response::EncodeError> {
+    /// Has the partitions marked in a set of this fetch's own, those at once that have moved since they were read.
+    fn watch(&self) -> Arc<ReadySet> {
+        let ready = Arc::default();
+        for one in &self.partitions {
+            let Ok(key) = &one.request.partition else { continue };
+            let now = self.broker.replica_manager().watch(key, &ready, one.partition.slot);
+            if now != one.read.as_ref().and_then(|read| read.seen) {
+                ready.queue(one.partition.slot);
+            }
+        }
+        ready
+    }
+
+    /// Lets go of what was read of partitions that have moved since. `false` when the session is gone.
+    fn take_moved(&mut self, ready: &ReadySet) -> bool {
+        if self.context.ready().is_none() {
+            for slot in ready.take() {
+                self.partitions[slot as usize].read = None;
+            }
+            return true;
+        }
+        let moved = self.broker.fetch_sessions().take_ready(&self.context);
+        let Some(mut moved) = moved else { return false };
+        if moved.is_empty() {
+            return true;
+        }
+        let mut known: HashMap<u32, &mut Fetching> =
+            self.partitions.iter_mut().map(|one| (one.partition.slot, one)).collect();
+        moved.retain(|partition| match known.get_mut(&partition.slot) {
+            Some(known) if known.partition.key == partition.key => {
+                known.read = None;
+                false
+            }
+            _ => true,
+        });
+        self.add(moved);
+        self.partitions.sort_by_key(|one| one.partition.order());
+        true
+    }
+
+    fn answer(&mut self) -> Result<Response, crate::network::response::EncodeError> {
+        let mut reads = Vec::with_capacity(self.partitions.len());
+        for one in std::mem::take(&mut self.partitions) {
+            self.context.partitions.push(one.partition);
+            reads.push(one.read.expect("the answer comes after a read"));
+        }
         let outcomes: Vec<_> = reads.iter().map(PartitionRead::outcome).collect();
         let answer: SessionAnswer = self.broker.fetch_sessions().finish(
             &self.context,
@@ -227,5 +323,16 @@ impl Fetch {
             || self.broker.random_positive_i32(),
         );
         response::encode(&self.broker, &self.request, &self.context, reads, &answer)
+    }
+}
+
+impl Drop for Fetch {
+    /// A fetch that is given up has answered nothing: what it took from its session is ready again.
+    fn drop(&mut self) {
+        if let Some(ready) = self.context.ready() {
+            for one in &self.partitions {
+                ready.queue(one.partition.slot);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! earlier process of this broker led is in the image until that record fences it.
 
 use super::partition::Partition;
+use super::ready_set::Moved;
 use super::{PartitionKey, ReplicaManager};
 use crate::config::{BrokerConfig, ConfigLayers, TopicConfig};
 use crate::quorum::MetadataListener;
@@ -103,7 +104,7 @@ impl RoleApplier {
         if registration.leader != Some(self.node_id) {
             if let Ok(partition) = self.replica_manager.partition(&key) {
                 partition.resign();
-                self.replica_manager.wake(&key);
+                self.replica_manager.wake(&partition, Moved::Otherwise);
             }
             return;
         }
@@ -119,7 +120,7 @@ impl RoleApplier {
         let metadata = LeaderMetadata::from_image(image, topic.topic_id, index, self.node_id)
             .expect("the image says that this broker leads");
         partition.lead(metadata, self.replica_manager.clock().now());
-        self.replica_manager.wake(&key);
+        self.replica_manager.wake(&partition, Moved::Otherwise);
     }
 
     fn reconfigure(&self, image: &MetadataImage, topic_id: TopicId, topic: &TopicImage) {
@@ -134,7 +135,7 @@ impl RoleApplier {
             if let Some(metadata) = metadata {
                 partition.lead(metadata, at);
             }
-            self.replica_manager.wake(&key);
+            self.replica_manager.wake(&partition, Moved::Otherwise);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The threads on which disk work that may block runs: the flusher, and the log manager's retention, recovery points,
 //! checkpoints and deletions. What is due is decided by the manager; this only waits and runs.
 
+use super::ready_set::Moved;
 use super::{PartitionKey, ReplicaManager};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::{self, JoinHandle};
@@ -86,7 +87,7 @@ impl ReplicaManager {
             let key = PartitionKey { topic_id, partition };
             if let Ok(partition) = self.partition(&key) {
                 partition.note_log_moved(self.clock.now());
-                self.wake(&key);
+                self.wake(&partition, Moved::Otherwise);
             }
         }
     }

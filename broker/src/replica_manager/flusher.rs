@@ -5,6 +5,7 @@
 
 use super::ReplicaManager;
 use super::partition::Partition;
+use super::ready_set::Moved;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use storage::flush::in_parallel;
@@ -76,5 +77,5 @@ fn flush(replica_manager: &ReplicaManager, partition: &Partition) {
         // The directory's listener ends the broker; what waits is answered with an error.
         tracing::error!(%partition, %error, "flush failed");
     }
-    replica_manager.wake(&partition.key());
+    replica_manager.wake(partition, Moved::Forward);
 }

@@ -11,6 +11,7 @@
 use super::PartitionKey;
 use super::append::{Appended, ProduceError};
 use super::read::{FetchIsolation, ListedOffset, OffsetSpec, ReadError};
+use super::ready_set::Watchers;
 use crate::config::TopicConfig;
 use crate::fetch_session::FetchPosition;
 use replication::partition::acks::{AwaitedAppend, LeaderSnapshot, RequiredAcks};
@@ -128,6 +129,7 @@ pub struct Partition {
     state: Mutex<PartitionState>,
     published: Mutex<PartitionSnapshot>,
     validation: RwLock<Arc<ValidationConfig>>,
+    watchers: Watchers,
 }
 
 impl Partition {
@@ -151,7 +153,8 @@ impl Partition {
         };
         let offsets = state.log.lock().expect("no panic is survived").offsets();
         let published = Mutex::new(state.snapshot(offsets));
-        Partition { key, topic, state: Mutex::new(state), published, validation }
+        let watchers = Watchers::default();
+        Partition { key, topic, state: Mutex::new(state), published, validation, watchers }
     }
 
     /// Its topic id and index.
@@ -167,6 +170,11 @@ impl Partition {
     /// Its index.
     pub fn index(&self) -> i32 {
         self.key.partition
+    }
+
+    /// The fetches that are told when it moves.
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
     }
 
     /// What was published last.

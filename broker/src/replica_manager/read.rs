@@ -3,20 +3,18 @@
 //! Consumers read below the high watermark, with read_committed below the last stable offset. The log's lock is held
 //! for a look at memory only; files are read after it is dropped.
 
-use super::delayed::DelayedOperation;
-use super::partition::{Partition, PartitionSnapshot, PlannedRead};
+use super::partition::{PartitionSnapshot, PlannedRead};
+use super::ready_set::ReadySet;
 use super::{NotHosted, PartitionKey, ReplicaManager};
 use crate::api::error_code::ToErrorCode;
 use crate::fetch_session::{FetchPosition, PartitionOutcome};
 use kafka_protocol::ResponseError;
 use replication::identity::BrokerId;
 use std::sync::Arc;
-use storage::instant::Instant;
 use storage::leader_epoch::{EpochEndOffset, LeaderEpoch};
 use storage::log::{FetchedRecords, OffsetSnapshot, ReadError as LogReadError};
 use storage::offset::Offset;
 use storage::timestamp::Timestamp;
-use tokio::sync::oneshot;
 
 /// How far a consumer may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,8 +172,10 @@ pub struct PartitionRead {
     pub diverging_epoch: Option<EpochEndOffset>,
     /// Record bytes, as stored.
     pub records: FetchedRecords,
+    /// Nothing lay below the reader's bound: until the partition moves, or is read from elsewhere, this stays so.
+    pub is_at_end: bool,
     /// What was published when it was read; `None` on error.
-    seen: Option<PartitionSnapshot>,
+    pub seen: Option<PartitionSnapshot>,
 }
 
 impl PartitionRead {
@@ -191,6 +191,7 @@ impl PartitionRead {
             aborted_transactions: is_unknown.then(Vec::new),
             diverging_epoch: None,
             records: FetchedRecords::default(),
+            is_at_end: false,
             seen: None,
         }
     }
@@ -208,6 +209,7 @@ impl PartitionRead {
             has_records: self.records.size_bytes > 0,
             is_error: self.error.is_some(),
             redirects: self.diverging_epoch.is_some(),
+            is_at_end: self.is_at_end,
         }
     }
 
@@ -237,16 +239,16 @@ impl PartitionRead {
 impl ReplicaManager {
     /// Reads the partitions in order under the limits of kafka-facts §6.2: the first that has anything returns at least
     /// one whole batch.
-    pub fn read(
+    pub fn read<'a>(
         &self,
-        requests: &[ReadRequest],
+        requests: impl IntoIterator<Item = &'a ReadRequest>,
         isolation: FetchIsolation,
         limits: FetchLimits,
     ) -> Vec<PartitionRead> {
         let mut room_bytes = limits.max_bytes;
         let mut needs_one_batch = true;
         requests
-            .iter()
+            .into_iter()
             .map(|request| {
                 let read = self
                     .read_one(request, isolation, room_bytes, needs_one_batch)
@@ -281,6 +283,7 @@ impl ReplicaManager {
         loop {
             let PlannedRead { snapshot, records: plan, diverging_epoch } =
                 partition.plan_read(&position, isolation, now)?;
+            let is_at_end = plan.is_none() && diverging_epoch.is_none();
             let mut records = FetchedRecords::default();
             let mut aborted = Vec::new();
             if let Some(plan) = plan
@@ -306,75 +309,22 @@ impl ReplicaManager {
                 aborted_transactions: (isolation == FetchIsolation::LastStable).then_some(aborted),
                 diverging_epoch,
                 records,
+                is_at_end,
                 seen: Some(snapshot),
             });
         }
     }
 
-    /// Waits until the partitions may have enough, something has gone wrong with one, or `deadline`; `true` when
-    /// the deadline has passed. The caller reads everything again.
-    pub async fn wait_for_more(
-        self: &Arc<Self>,
-        requests: &[ReadRequest],
-        reads: &[PartitionRead],
-        isolation: FetchIsolation,
-        limits: FetchLimits,
-        deadline: Instant,
-    ) -> bool {
-        let mut watched = Vec::new();
-        for (request, read) in requests.iter().zip(reads) {
-            let (Ok(key), Some(seen)) = (&request.partition, read.seen) else { continue };
-            // Gone since it was read: look again.
-            let Ok(partition) = self.partition(key) else { return false };
-            watched.push(WatchedPartition { partition, seen });
-        }
-        let keys = watched.iter().map(|watched| watched.partition.key()).collect();
-        let had_bytes = reads.iter().map(PartitionRead::len_bytes).sum();
-        let (sender, receiver) = oneshot::channel();
-        let fetch =
-            DelayedFetch { watched, isolation, had_bytes, min_bytes: limits.min_bytes, sender };
-        let _guard = self.delayed_fetches().watch(keys, deadline, fetch);
-        receiver.await.expect("an operation is finished before it is dropped")
-    }
-}
-
-#[derive(Debug)]
-struct WatchedPartition {
-    partition: Arc<Partition>,
-    seen: PartitionSnapshot,
-}
-
-/// A fetch that waits for more bytes.
-#[derive(Debug)]
-pub struct DelayedFetch {
-    watched: Vec<WatchedPartition>,
-    isolation: FetchIsolation,
-    had_bytes: usize,
-    min_bytes: usize,
-    sender: oneshot::Sender<bool>,
-}
-
-impl DelayedOperation for DelayedFetch {
-    /// Counts bytes that became visible: a count too high costs a look, one too low would cost the wait.
-    fn is_complete(&mut self) -> bool {
-        let mut bytes = self.had_bytes as u64;
-        let mut has_moved = false;
-        for WatchedPartition { partition, seen } in &self.watched {
-            let now = partition.snapshot();
-            if now.leader_epoch() != seen.leader_epoch()
-                || now.offsets.log_start != seen.offsets.log_start
-                || now.offsets.log_end < seen.offsets.log_end
-            {
-                return true;
-            }
-            has_moved |= self.isolation.upper_bound(&now.offsets)
-                > self.isolation.upper_bound(&seen.offsets);
-            bytes += now.visible_bytes - seen.visible_bytes;
-        }
-        has_moved && bytes >= self.min_bytes as u64
-    }
-
-    fn finish(self, is_expired: bool) {
-        let _ = self.sender.send(is_expired);
+    /// Has the partition marked in `set` whenever it moves, if it is here. Returns what is published of it now.
+    pub fn watch(
+        &self,
+        key: &PartitionKey,
+        set: &Arc<ReadySet>,
+        slot: u32,
+    ) -> Option<PartitionSnapshot> {
+        let partition = self.partition(key).ok()?;
+        partition.watchers().watch(set, slot, partition.snapshot().visible_bytes);
+        // Again: what was published in between was not marked.
+        Some(partition.snapshot())
     }
 }

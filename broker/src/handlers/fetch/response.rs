@@ -36,7 +36,7 @@ pub(super) fn encode(
         .zip(reads)
         .zip(&answer.is_included)
         .filter(|(_, is_included)| **is_included)
-        .map(|(((key, _), read), _)| (&key.topic, key.partition, read))
+        .map(|((fetched, read), _)| (&fetched.key.topic, fetched.key.partition, read))
         .collect();
     // Consecutive partitions of one topic stand together, as Kafka groups them.
     let topics: Vec<_> = included.chunk_by(|one, next| one.0 == next.0).map(<[_]>::len).collect();

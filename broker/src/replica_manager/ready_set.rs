@@ -1,0 +1,241 @@
+//! Which of the partitions that a fetch is interested in have moved: what makes an incremental fetch cost what has
+//! changed, and a waiting fetch wake once.
+//!
+//! A partition keeps a short list of those who watch it ([`Watchers`]); whoever moves it marks it in their sets. Nobody
+//! misses a move: a slot is cleared before its partition is read, a partition is published before it is marked, so a
+//! move that the reader did not see marks the slot again.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use tokio::sync::Notify;
+
+/// The slots, by number, that have to be looked at.
+#[derive(Debug, Default)]
+pub struct ReadySet {
+    state: Mutex<State>,
+    enough: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: Vec<Slot>,
+    queue: Vec<u32>,
+    /// Became visible in the slots that are queued.
+    bytes: u64,
+    /// Something other than bytes has moved.
+    is_urgent: bool,
+    /// Bytes that the waiting fetch waits for.
+    wanted_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Slot {
+    is_queued: bool,
+    visible_bytes: u64,
+}
+
+/// What a mover says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// Records were appended or became visible.
+    Forward,
+    /// Anything else: role, epoch, log start, configuration.
+    Otherwise,
+}
+
+impl ReadySet {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("a panic aborts the process, so no lock is poisoned")
+    }
+
+    /// The slot is to be looked at, whether its partition has moved or not.
+    pub fn queue(&self, slot: u32) {
+        let mut state = self.state();
+        state.queue(slot);
+        state.is_urgent = true;
+        self.notify(state);
+    }
+
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
+        if state.is_enough() {
+            state.wanted_bytes = None;
+            drop(state);
+            self.enough.notify_one();
+        }
+    }
+
+    /// The slots to look at, which are not queued any more.
+    pub fn take(&self) -> Vec<u32> {
+        let mut state = self.state();
+        let queue = std::mem::take(&mut state.queue);
+        for &slot in &queue {
+            state.slots[slot as usize].is_queued = false;
+        }
+        state.bytes = 0;
+        state.is_urgent = false;
+        queue
+    }
+
+    /// Waits until so many bytes became visible since [`Self::take`], or anything else has moved.
+    pub async fn wait(&self, wanted_bytes: u64) {
+        loop {
+            let enough = self.enough.notified();
+            {
+                let mut state = self.state();
+                state.wanted_bytes = Some(wanted_bytes.max(1));
+                if state.is_enough() {
+                    state.wanted_bytes = None;
+                    return;
+                }
+            }
+            enough.await;
+        }
+    }
+
+    fn mark(&self, slot: u32, moved: Moved, visible_bytes: u64) {
+        let mut state = self.state();
+        state.queue(slot);
+        let entry = &mut state.slots[slot as usize];
+        let before = entry.visible_bytes;
+        entry.visible_bytes = before.max(visible_bytes);
+        state.bytes += visible_bytes.saturating_sub(before);
+        state.is_urgent |= moved == Moved::Otherwise;
+        self.notify(state);
+    }
+}
+
+impl State {
+    fn queue(&mut self, slot: u32) {
+        let index = slot as usize;
+        if index >= self.slots.len() {
+            self.slots.resize(index + 1, Slot::default());
+        }
+        if !std::mem::replace(&mut self.slots[index].is_queued, true) {
+            self.queue.push(slot);
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.wanted_bytes.is_some_and(|wanted| self.is_urgent || self.bytes >= wanted)
+    }
+}
+
+/// Who watches one partition. No memory while nobody does.
+#[derive(Debug, Default)]
+pub struct Watchers {
+    watching: Mutex<Vec<(Weak<ReadySet>, u32)>>,
+}
+
+impl Watchers {
+    /// Marks `slot` of `set` from now on whenever the partition moves; a set watches a partition in one slot.
+    /// `visible_bytes` as published before.
+    pub fn watch(&self, set: &Arc<ReadySet>, slot: u32, visible_bytes: u64) {
+        {
+            let mut state = set.state();
+            let index = slot as usize;
+            if index >= state.slots.len() {
+                state.slots.resize(index + 1, Slot::default());
+            }
+            state.slots[index].visible_bytes = visible_bytes;
+        }
+        let mut watching = self.watching();
+        let mut is_known = false;
+        watching.retain_mut(|(other, at)| {
+            if std::ptr::eq(other.as_ptr(), Arc::as_ptr(set)) {
+                *at = slot;
+                is_known = true;
+            }
+            other.strong_count() > 0
+        });
+        if !is_known {
+            watching.push((Arc::downgrade(set), slot));
+        }
+    }
+
+    /// The partition has moved, and was published.
+    pub fn mark(&self, moved: Moved, visible_bytes: u64) {
+        let mut watching = self.watching();
+        if watching.is_empty() {
+            return;
+        }
+        watching.retain(|(set, slot)| match set.upgrade() {
+            Some(set) => {
+                set.mark(*slot, moved, visible_bytes);
+                true
+            }
+            None => false,
+        });
+        if watching.is_empty() {
+            *watching = Vec::new();
+        }
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Vec<(Weak<ReadySet>, u32)>> {
+        self.watching.lock().expect("a panic aborts the process, so no lock is poisoned")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn is_ready(future: &mut std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn a_slot_is_queued_once_until_it_is_taken() {
+        let set = Arc::new(ReadySet::default());
+        let partition = Watchers::default();
+        partition.watch(&set, 3, 0);
+        partition.watch(&set, 3, 0);
+        partition.mark(Moved::Forward, 10);
+        partition.mark(Moved::Forward, 20);
+        assert_eq!(set.take(), [3]);
+        assert!(set.take().is_empty());
+        partition.mark(Moved::Forward, 30);
+        assert_eq!(set.take(), [3]);
+    }
+
+    #[test]
+    fn a_fetch_wakes_when_its_partitions_together_have_enough() {
+        let set = Arc::new(ReadySet::default());
+        let partitions = [Watchers::default(), Watchers::default()];
+        for (slot, partition) in (0..).zip(&partitions) {
+            partition.watch(&set, slot, 100);
+        }
+        let mut wait = pin!(set.wait(50));
+        assert!(!is_ready(&mut wait));
+        partitions[0].mark(Moved::Forward, 149);
+        assert!(!is_ready(&mut wait), "49 bytes are too few");
+        partitions[1].mark(Moved::Forward, 101);
+        assert!(is_ready(&mut wait));
+        assert_eq!(set.take(), [0, 1]);
+    }
+
+    #[test]
+    fn a_move_before_the_wait_or_of_another_kind_is_enough() {
+        let set = Arc::new(ReadySet::default());
+        let partition = Watchers::default();
+        partition.watch(&set, 0, 0);
+        partition.mark(Moved::Forward, 5);
+        assert!(is_ready(&mut pin!(set.wait(5))));
+        set.take();
+        let mut wait = pin!(set.wait(5));
+        assert!(!is_ready(&mut wait));
+        partition.mark(Moved::Otherwise, 5);
+        assert!(is_ready(&mut wait));
+    }
+
+    #[test]
+    fn a_set_that_is_gone_is_forgotten() {
+        let partition = Watchers::default();
+        for _ in 0..3 {
+            partition.watch(&Arc::new(ReadySet::default()), 0, 0);
+        }
+        assert!(partition.watching().len() <= 1);
+        partition.mark(Moved::Forward, 1);
+        assert!(partition.watching().is_empty());
+    }
+}

@@ -9,6 +9,7 @@ pub mod broker_lifecycle;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod disk_readers;
 pub mod fetch_session;
 pub mod handlers;
 pub mod logging;

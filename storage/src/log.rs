@@ -444,6 +444,11 @@ impl Log {
         }
     }
 
+    /// Whether its first use has to read its directory.
+    pub fn is_cold(&self) -> bool {
+        matches!(self.content, Content::Cold)
+    }
+
     /// Why it cannot be used, if it cannot.
     pub fn damage(&self) -> Option<LogError> {
         match &self.content {

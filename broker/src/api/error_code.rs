@@ -263,7 +263,9 @@ impl ToErrorCode for LogReadError {
             LogReadError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
             // The caller plans again; should it give up, the client asks again.
             LogReadError::Superseded => ResponseError::NotLeaderOrFollower,
-            LogReadError::Corrupt { .. } => ResponseError::KafkaStorageError,
+            LogReadError::Corrupt { .. } | LogReadError::NotInMemory => {
+                ResponseError::KafkaStorageError
+            }
             LogReadError::Log(error) => error.to_error_code(),
         }
     }

@@ -10,6 +10,7 @@ mod response;
 
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::broker::Broker;
+use crate::disk_readers;
 use crate::fetch_session::{
     FetchContext, FetchPosition, FetchView, FetchedPartition, PartitionKey as SessionKey,
     SessionAnswer, TopicKey,
@@ -73,7 +74,9 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     };
     let partitions = std::mem::take(&mut fetch.context.partitions);
     fetch.add(partitions);
-    fetch.read();
+    if !fetch.read(false) {
+        return Ok(Reply::Serial(Box::pin(fetch.read_from_disk_and_wait())));
+    }
     if max_wait.is_zero() || fetch.is_enough() {
         return Ok(Reply::Now(fetch.answer()?));
     }
@@ -219,15 +222,32 @@ impl Fetch {
         }
     }
 
-    /// Reads what was not read yet, has moved, or had more than nothing.
-    fn read(&mut self) {
+    /// Reads what was not read yet, has moved, or had more than nothing. `false` if a part of it would have had to wait for the
+    /// disk, and this was not to.
+    fn read(&mut self, waits: bool) -> bool {
         let due = self.partitions.iter().filter(|one| one.must_be_read());
         let requests = due.map(|one| &one.request);
-        let reads = self.broker.replica_manager().read(requests, self.isolation, self.limits);
+        let reads =
+            self.broker.replica_manager().read(requests, self.isolation, self.limits, waits);
         let due = self.partitions.iter_mut().filter(|one| one.must_be_read());
         for (one, read) in due.zip(reads) {
             one.read = Some(read);
         }
+        !self.reads().any(PartitionRead::needs_disk)
+    }
+
+    /// The same on a thread that may wait; `None` when the broker stops.
+    async fn read_from_disk(mut self) -> Option<Fetch> {
+        let read = move || {
+            self.read(true);
+            self
+        };
+        disk_readers::run(read).await
+    }
+
+    async fn read_from_disk_and_wait(self) -> Option<Response> {
+        let mut fetch = self.read_from_disk().await?;
+        if fetch.is_enough() { fetch.answer_or_close() } else { fetch.wait().await }
     }
 
     fn reads(&self) -> impl Iterator<Item = &PartitionRead> {
@@ -255,7 +275,9 @@ impl Fetch {
         let mut is_expired = false;
         self.take_moved(&ready);
         loop {
-            self.read();
+            if !self.read(false) {
+                self = self.read_from_disk().await?;
+            }
             if is_expired || self.is_enough() {
                 break;
             }
@@ -266,6 +288,10 @@ impl Fetch {
                 break;
             }
         }
+        self.answer_or_close()
+    }
+
+    fn answer_or_close(&mut self) -> Option<Response> {
         self.answer().inspect_err(|error| tracing::error!(%error, "closing the connection")).ok()
     }
 

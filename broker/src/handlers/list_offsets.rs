@@ -4,6 +4,7 @@
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::api::error_code::ToErrorCode;
 use crate::broker::Broker;
+use crate::disk_readers;
 use crate::replica_manager::read::{FetchIsolation, ListedOffset, OffsetSpec, ReadError};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -20,6 +21,23 @@ const FIRST_WITH_LEADER_EPOCH: i16 = 4;
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: ListOffsetsRequest = request.decode()?;
     let version = request.api_version;
+    let of_time = |partition: &ListOffsetsPartition| {
+        let spec = spec(version, partition.timestamp);
+        matches!(spec, Some(OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp))
+    };
+    if asked.topics.iter().flat_map(|topic| &topic.partitions).any(of_time) {
+        // Reads indexes and batches.
+        let broker = Arc::clone(broker);
+        return Ok(Reply::Serial(Box::pin(async move {
+            let work = move || offsets(&broker, version, &asked);
+            let response = disk_readers::run(work).await?;
+            request.answer_or_close(&response)
+        })));
+    }
+    request.reply(&offsets(broker, version, &asked))
+}
+
+fn offsets(broker: &Broker, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {
     // A partition named twice is an invalid request, answered once.
     let mut times: BTreeMap<(&TopicName, i32), usize> = BTreeMap::new();
     for topic in &asked.topics {
@@ -52,7 +70,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
             );
         }
     }
-    request.reply(&ListOffsetsResponse::default().with_topics(topics))
+    ListOffsetsResponse::default().with_topics(topics)
 }
 
 fn list(

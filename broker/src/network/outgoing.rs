@@ -4,9 +4,10 @@
 //! Invariants
 //! - No file bytes are held while a socket is waited for: what it did not take is read again. So slow readers cost no
 //!   memory, however many there are; only one that met a cold page holds up to [`COLD_STEP_BYTES`].
-//! - A worker reads only what is in the page cache; the rest is read by [`MAX_COLD_READERS`] threads at once, at most.
+//! - A worker reads only what is in the page cache; the rest is read by `disk_readers`.
 
 use super::response::{Chunk, Response};
+use crate::disk_readers;
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,7 +17,6 @@ use std::task::{Context, Poll, ready};
 use storage::log::FileSlice;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 
 /// Bytes of files taken to the socket by one write at most. One write of a MiB wakes a reader less often than four of a quarter
 /// do, and on a virtual machine waking is the dearer part.
@@ -29,12 +29,8 @@ const TURN_BYTES: usize = 2 << 20;
 const COLD_STEP_BYTES: usize = 64 << 10;
 /// Bytes of a cold file brought into the page cache at once.
 const COLD_AHEAD_BYTES: usize = 1 << 20;
-/// Threads that wait for the disk for the sake of answers.
-const MAX_COLD_READERS: usize = 4;
 /// Pieces of one vectored write.
 const MAX_PIECES: usize = 64;
-
-static COLD_READERS: Semaphore = Semaphore::const_new(MAX_COLD_READERS);
 
 thread_local! {
     /// Grows to [`STEP_BYTES`] on threads that have written so much at once.
@@ -258,15 +254,14 @@ fn taken(count: usize) -> io::Result<usize> {
 
 /// Reads the first bytes of a slice from the disk, and has those behind them read into the page cache.
 async fn read_cold(slice: FileSlice) -> io::Result<Vec<u8>> {
-    let _permit = COLD_READERS.acquire().await.expect("never closed");
-    let read = tokio::task::spawn_blocking(move || {
+    let read = disk_readers::run(move || {
         let mut bytes = vec![0; slice.size_bytes.min(COLD_AHEAD_BYTES)];
         slice.file.read_exact_at(&mut bytes, slice.position)?;
         bytes.truncate(COLD_STEP_BYTES);
         bytes.shrink_to_fit();
         Ok(bytes)
     });
-    read.await.map_err(io::Error::other)?
+    read.await.unwrap_or(Err(io::ErrorKind::Interrupted.into()))
 }
 
 #[cfg(test)]

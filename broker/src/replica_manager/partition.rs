@@ -24,7 +24,9 @@ use std::time::Duration;
 use storage::flush::FlushScope;
 use storage::instant::Instant;
 use storage::leader_epoch::{EpochEndOffset, LeaderEpoch};
-use storage::log::{Log, LogConfig, LogError, OffsetSnapshot, ReadPlan, TimestampLookup};
+use storage::log::{
+    Log, LogConfig, LogError, OffsetSnapshot, ReadError as LogReadError, ReadPlan, TimestampLookup,
+};
 use storage::log_dir::DiskError;
 use storage::log_manager::SharedLog;
 use storage::log_validator::{AppendOrigin, ValidatedBatch, ValidationConfig};
@@ -261,19 +263,25 @@ impl Partition {
         self.change(|state, log| state.append_as_leader(log, batch, acks, now))
     }
 
-    /// What a reader at `position` may read.
+    /// What a reader at `position` may read. Waits for the disk only if it `waits`.
     ///
     /// # Errors
-    /// Not led here, wrong epoch, offset out of range.
+    /// Not led here, wrong epoch, offset out of range; not in memory, where it was not to wait.
     pub fn plan_read(
         &self,
         position: &FetchPosition,
         isolation: FetchIsolation,
+        waits: bool,
         now: Timestamp,
     ) -> Result<PlannedRead, ReadError> {
         self.change(|state, log| {
             state.check_leader_epoch(position.current_leader_epoch)?;
             let snapshot = state.snapshot(log.offsets());
+            // A cold log is asked for its ends only, as long as nothing else is wanted.
+            let needs_disk = !waits && log.is_cold();
+            if needs_disk && LeaderEpoch::new(position.last_fetched_epoch).is_some() {
+                return Err(ReadError::Log(LogReadError::NotInMemory));
+            }
             let diverging_epoch = diverging_epoch(log, position, now)?;
             if diverging_epoch.is_some() {
                 return Ok(PlannedRead { snapshot, records: None, diverging_epoch });
@@ -285,7 +293,11 @@ impl Partition {
             }
             let upper_bound = isolation.upper_bound(&snapshot.offsets);
             let records = if from < upper_bound {
-                Some(log.read_plan(from, upper_bound, now).map_err(ReadError::from_log)?)
+                if needs_disk {
+                    return Err(ReadError::Log(LogReadError::NotInMemory));
+                }
+                let plan = log.read_plan(from, upper_bound, now).map_err(ReadError::from_log)?;
+                Some(if waits { plan } else { plan.in_memory() })
             } else {
                 log.note_follower();
                 None

@@ -201,6 +201,11 @@ impl PartitionRead {
         self.records.size_bytes
     }
 
+    /// It would have had to wait for the disk, and was not to: nobody may be answered so.
+    pub fn needs_disk(&self) -> bool {
+        matches!(self.error, Some(ReadError::Log(LogReadError::NotInMemory)))
+    }
+
     /// What a fetch session must know of it.
     pub fn outcome(&self) -> PartitionOutcome {
         PartitionOutcome {
@@ -238,12 +243,13 @@ impl PartitionRead {
 
 impl ReplicaManager {
     /// Reads the partitions in order under the limits of kafka-facts §6.2: the first that has anything returns at least
-    /// one whole batch.
+    /// one whole batch. What is not in memory is waited for, or answered by [`PartitionRead::needs_disk`].
     pub fn read<'a>(
         &self,
         requests: impl IntoIterator<Item = &'a ReadRequest>,
         isolation: FetchIsolation,
         limits: FetchLimits,
+        waits: bool,
     ) -> Vec<PartitionRead> {
         let mut room_bytes = limits.max_bytes;
         let mut needs_one_batch = true;
@@ -251,7 +257,7 @@ impl ReplicaManager {
             .into_iter()
             .map(|request| {
                 let read = self
-                    .read_one(request, isolation, room_bytes, needs_one_batch)
+                    .read_one(request, isolation, (room_bytes, needs_one_batch), waits)
                     .unwrap_or_else(PartitionRead::failed);
                 room_bytes = room_bytes.saturating_sub(read.len_bytes());
                 needs_one_batch &= read.len_bytes() == 0;
@@ -264,8 +270,8 @@ impl ReplicaManager {
         &self,
         request: &ReadRequest,
         isolation: FetchIsolation,
-        room_bytes: usize,
-        needs_one_batch: bool,
+        (room_bytes, needs_one_batch): (usize, bool),
+        waits: bool,
     ) -> Result<PartitionRead, ReadError> {
         let key = request.partition.clone()?;
         let position = request.position;
@@ -282,7 +288,7 @@ impl ReplicaManager {
         let now = self.clock().wall();
         loop {
             let PlannedRead { snapshot, records: plan, diverging_epoch } =
-                partition.plan_read(&position, isolation, now)?;
+                partition.plan_read(&position, isolation, waits, now)?;
             let is_at_end = plan.is_none() && diverging_epoch.is_none();
             let mut records = FetchedRecords::default();
             let mut aborted = Vec::new();

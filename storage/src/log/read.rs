@@ -46,6 +46,9 @@ pub enum ReadError {
     /// The log was cut or its files removed since the plan was made: plan again.
     #[error("the log changed while it was read")]
     Superseded,
+    /// It would have had to wait for the disk, and was not to.
+    #[error("what is to be read is not in memory")]
+    NotInMemory,
     /// What is on the disk is not what was written.
     #[error("{path:?} is damaged at byte {position}: {source}")]
     Corrupt {
@@ -138,6 +141,8 @@ pub(super) struct Shared {
     /// other segments under the same names.
     truncations: Arc<AtomicU64>,
     planned_at: u64,
+    /// Whether the disk may be waited for.
+    waits: bool,
 }
 
 impl Shared {
@@ -147,6 +152,7 @@ impl Shared {
             path: log.path.clone(),
             truncations: log.truncations.clone(),
             planned_at: log.truncations.load(Ordering::Acquire),
+            waits: true,
         }
     }
 
@@ -156,6 +162,17 @@ impl Shared {
         match self.truncations.load(Ordering::Acquire) == self.planned_at {
             true => Ok(()),
             false => Err(ReadError::Superseded),
+        }
+    }
+
+    /// What a reader is told of an error while reading.
+    fn judge_read(&self, path: &Path, error: std::io::Error) -> ReadError {
+        if !self.waits && error.kind() == std::io::ErrorKind::WouldBlock {
+            return ReadError::NotInMemory;
+        }
+        match self.dir.judge::<()>("read", path, Err(error)) {
+            Err(error) => error.into(),
+            Ok(()) => unreachable!("an error was judged"),
         }
     }
 
@@ -333,12 +350,13 @@ impl PlannedSegment {
         position: u64,
         mut matches: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, ReadError> {
-        let mut scanner = Scanner::new(file, position, self.size_bytes(), LOOKUP_CHUNK_BYTES);
+        let scanner = Scanner::new(file, position, self.size_bytes(), LOOKUP_CHUNK_BYTES);
+        let mut scanner = scanner.waiting(shared.waits);
         loop {
             let path = || self.log_path(shared);
             let scanned = match scanner.next_header() {
                 Ok(scanned) => scanned,
-                Err(error) => shared.dir.judge("read", &path(), Err(error))?,
+                Err(error) => return Err(shared.judge_read(&path(), error)),
             };
             match scanned {
                 Scanned::Batch(position, header) if matches(&header) => {
@@ -356,6 +374,13 @@ impl PlannedSegment {
 }
 
 impl ReadPlan {
+    /// The same plan, carried out only as far as no disk has to be waited for: else the answer is
+    /// [`ReadError::NotInMemory`].
+    pub fn in_memory(mut self) -> ReadPlan {
+        self.shared.waits = false;
+        self
+    }
+
     /// Whether it can only find nothing: the wanted offset is not below the upper bound.
     pub fn is_empty(&self) -> bool {
         match &self.source {
@@ -370,7 +395,8 @@ impl ReadPlan {
     /// not fit yields nothing. Blocks on the disk if the pages are not in memory.
     ///
     /// # Errors
-    /// [`ReadError::Superseded`] if the log was changed meanwhile; or the disk fails.
+    /// [`ReadError::Superseded`] if the log was changed meanwhile; [`ReadError::NotInMemory`] where it was not to wait;
+    /// or the disk fails.
     pub fn execute(
         self,
         max_bytes: usize,
@@ -430,7 +456,8 @@ impl ReadPlan {
             return Ok(allowed);
         }
         let mut whole = first_size;
-        let mut scanner = Scanner::new(file, start + first_size as u64, end, HEADER_SIZE_BYTES);
+        let scanner = Scanner::new(file, start + first_size as u64, end, HEADER_SIZE_BYTES);
+        let mut scanner = scanner.waiting(self.shared.waits);
         for _ in 0..MAX_BATCHES_TO_CUT_AFTER {
             if allowed - whole < HEADER_SIZE_BYTES {
                 return Ok(whole);
@@ -443,7 +470,7 @@ impl ReadPlan {
                 // What is damaged is said when a read starts with it.
                 Ok(_) => break,
                 Err(error) => {
-                    self.shared.dir.judge("read", &segment.log_path(&self.shared), Err(error))?
+                    return Err(self.shared.judge_read(&segment.log_path(&self.shared), error));
                 }
             }
         }

@@ -30,6 +30,7 @@ pub(crate) struct Scanner<'a> {
     chunk_bytes: usize,
     buffer: Vec<u8>,
     buffer_start: u64,
+    waits: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -40,7 +41,14 @@ impl<'a> Scanner<'a> {
         end: u64,
         chunk_bytes: usize,
     ) -> Scanner<'a> {
-        Scanner { file, position, end, chunk_bytes, buffer: Vec::new(), buffer_start: position }
+        let (buffer, buffer_start) = (Vec::new(), position);
+        Scanner { file, position, end, chunk_bytes, buffer, buffer_start, waits: true }
+    }
+
+    /// Answers `WouldBlock` rather than wait for the disk, if it does not `wait`.
+    pub(crate) fn waiting(mut self, waits: bool) -> Scanner<'a> {
+        self.waits = waits;
+        self
     }
 
     /// Where the next batch starts.
@@ -109,7 +117,13 @@ impl<'a> Scanner<'a> {
             let size = wanted.max(self.chunk_bytes).min(left);
             self.buffer.resize(size, 0);
             self.buffer_start = self.position;
-            let read = self.file.read_at(&mut self.buffer, self.position)?;
+            let read = match self.waits {
+                true => self.file.read_at(&mut self.buffer, self.position)?,
+                false => match self.file.read_cached_at(&mut self.buffer, self.position)? {
+                    read if read < wanted => return Err(io::ErrorKind::WouldBlock.into()),
+                    read => read,
+                },
+            };
             self.buffer.truncate(read);
         }
         let skipped = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
@@ -194,6 +208,58 @@ mod tests {
                 }
                 prop_assert_eq!(found, whole);
                 prop_assert_eq!(scanner.position(), end as u64);
+            }
+        }
+    }
+
+    /// Of this file the first 100 bytes are in memory.
+    #[derive(Debug)]
+    struct Cold(std::sync::Arc<dyn FsFile>);
+
+    impl FsFile for Cold {
+        fn size_bytes(&self) -> io::Result<u64> {
+            self.0.size_bytes()
+        }
+        fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+            self.0.read_at(buffer, position)
+        }
+        fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+            let warm = usize::try_from(100u64.saturating_sub(position)).unwrap();
+            if warm == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let size = buffer.len().min(warm);
+            self.0.read_at(&mut buffer[..size], position)
+        }
+        fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
+            self.0.write_at(parts, position)
+        }
+        fn set_size(&self, size_bytes: u64) -> io::Result<()> {
+            self.0.set_size(size_bytes)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn map(&self) -> io::Result<crate::index_file::MappedBytes> {
+            self.0.map()
+        }
+        fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_partly_on_the_disk_is_waited_for_or_not_but_is_never_damage() {
+        let bytes = [batch(0, 0), batch(1, 0)].concat();
+        let second = batch(0, 0).len() as u64;
+        assert!(second < 100 && second + HEADER_SIZE_BYTES as u64 > 100);
+        let file = Cold(file(&bytes));
+        for waits in [true, false] {
+            let mut scanner = Scanner::new(&file, 0, bytes.len() as u64, 1000).waiting(waits);
+            assert!(matches!(scanner.next_header().unwrap(), Scanned::Batch(0, _)));
+            match scanner.next_header() {
+                Ok(Scanned::Batch(position, _)) => assert!(waits && position == second),
+                other => assert!(!waits && other.unwrap_err().kind() == io::ErrorKind::WouldBlock),
             }
         }
     }

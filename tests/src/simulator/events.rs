@@ -499,7 +499,7 @@ impl Simulation {
             0 => FetchIsolation::HighWatermark,
             _ => FetchIsolation::LastStable,
         };
-        let reads = self.node().replicas.read(&[request], isolation, limits);
+        let reads = self.node().replicas.read(&[request], isolation, limits, true);
         let history = self.history.partitions.get_mut(&key).expect("picked");
         let name = history.name.clone();
         for read in reads {

@@ -176,6 +176,10 @@ pub struct Log {
     is_changed: bool,
     /// An epoch whose leader began, not yet in the epoch cache because that is not loaded.
     pending_epoch: Option<EpochEntry>,
+    /// Whether the manager knows that it has memory to give back.
+    is_warm: bool,
+    /// Whether it was used since the manager looked last.
+    is_used: bool,
 }
 
 impl Log {
@@ -207,6 +211,8 @@ impl Log {
             truncations: Arc::default(),
             is_changed: false,
             pending_epoch: None,
+            is_warm: false,
+            is_used: false,
         }
     }
 
@@ -285,6 +291,7 @@ impl Log {
 
     /// The content, read from the disk if it was not yet.
     fn load(&mut self, now: Timestamp) -> Result<&mut Loaded, LogError> {
+        self.note_use();
         match &self.content {
             Content::Loaded(_) => {}
             Content::Absent => {
@@ -321,6 +328,19 @@ impl Log {
             Content::Loaded(loaded) => Ok(loaded),
             _ => unreachable!("loaded just now"),
         }
+    }
+
+    fn note_use(&mut self) {
+        self.is_used = true;
+        if !self.is_warm {
+            self.is_warm = true;
+            self.dir.note_in_use(self.topic_id, self.topic_partition.partition);
+        }
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(crate) fn take_used(&mut self) -> bool {
+        std::mem::take(&mut self.is_used)
     }
 
     fn loaded(&self) -> Option<&Loaded> {
@@ -407,6 +427,9 @@ impl Log {
 
     /// Changes the settings from now on.
     pub fn set_config(&mut self, config: Arc<LogConfig>) {
+        if self.unflushed_bytes > 0 && config.flush_ms != self.config.flush_ms {
+            self.dir.note_dirty(self.topic_id, self.topic_partition.partition);
+        }
         self.config = config;
     }
 
@@ -497,6 +520,7 @@ impl Log {
             return false;
         }
         self.high_watermark = bounded;
+        self.dir.note_offsets_moved();
         self.refresh_first_unstable();
         true
     }
@@ -577,6 +601,7 @@ impl Log {
     /// # Errors
     /// If the index could not be written out.
     pub fn release_memory(&mut self) -> Result<(), DiskError> {
+        self.is_warm = false;
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
         let Some(loaded) = self.loaded_mut() else { return Ok(()) };
@@ -601,6 +626,7 @@ impl Log {
             }
         }
         self.sub_unflushed(u64::MAX);
+        self.dir.note_offsets_moved();
         self.content = Content::Deleted;
         path
     }

@@ -117,7 +117,6 @@ pub struct LogDir {
     files: FileCache,
     tails: TailCache,
     next_segment_key: AtomicU64,
-    unflushed_bytes: AtomicU64,
     checkpoints: Checkpoints,
     work: Work,
     _lock: Box<dyn FsLock>,
@@ -182,7 +181,6 @@ impl LogDir {
             files: FileCache::new(),
             tails: TailCache::new(TAIL_CACHE_BYTES),
             next_segment_key: AtomicU64::new(0),
-            unflushed_bytes: AtomicU64::new(0),
             checkpoints: Checkpoints::default(),
             work: Work::default(),
             _lock: lock,
@@ -302,19 +300,6 @@ impl LogDir {
     /// Closes files that were not used since the last call.
     pub fn close_idle_files(&self) {
         self.files.close_idle();
-    }
-
-    /// Bytes appended to any log here since they were last flushed: what an unclean start would read.
-    pub fn unflushed_bytes(&self) -> u64 {
-        self.unflushed_bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn add_unflushed(&self, bytes: u64) {
-        self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn sub_unflushed(&self, bytes: u64) {
-        self.unflushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -138,7 +138,12 @@ impl LogManager {
     /// # Errors
     /// If the disk fails.
     pub fn delete(&self, topic_id: TopicId, partition: i32) -> Result<(), DiskError> {
-        let Some(log) = self.state().logs.remove(&(topic_id, partition)) else { return Ok(()) };
+        let log = {
+            let mut state = self.state();
+            state.schedule.forget((topic_id, partition));
+            state.logs.remove(&(topic_id, partition))
+        };
+        let Some(log) = log else { return Ok(()) };
         let mut log = lock(&log);
         let delay_ms = log.config().file_delete_delay_ms;
         let topic_partition = log.topic_partition().clone();
@@ -222,8 +227,7 @@ impl LogManager {
         Ok(())
     }
 
-    /// When to ask [`LogManager::due`] next, if nothing wakes the caller before
-    /// ([`LogDir::set_work_listener`]).
+    /// When to ask [`LogManager::due`] next, unless the listener of [`LogDir::set_work_listener`] is called before.
     pub fn next_due(&self) -> Instant {
         self.state().schedule.next_due()
     }

@@ -8,14 +8,48 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use storage::log_manager::Task;
 
-/// Longest sleep between two looks at what is due: a new topic may have brought earlier work.
-const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// Pause after being woken, so that ten thousand logs that become dirty one after the other are looked at in a few rounds.
+/// None of this work is urgent: a flush that somebody waits for is the flusher's.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// What the log manager's thread is told, and how it is woken.
+#[derive(Debug, Default)]
+struct Signals {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SignalState {
+    is_stopped: bool,
+    has_work: bool,
+}
+
+impl Signals {
+    fn change(&self, change: impl FnOnce(&mut SignalState)) {
+        change(&mut self.state.lock().expect("no panic is survived"));
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until stopped, or until `until` holds, at most for so long. Returns whether it was stopped.
+    fn sleep(&self, at_most: Duration, until: impl Fn(&SignalState) -> bool) -> bool {
+        let state = self.state.lock().expect("no panic is survived");
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, at_most, |state| !state.is_stopped && !until(state))
+            .expect("no panic is survived");
+        if until(&state) {
+            state.has_work = false;
+        }
+        state.is_stopped
+    }
+}
 
 /// The running threads. Dropping it leaves them running; [`Self::stop`] ends and joins them.
 #[derive(Debug)]
 pub struct BackgroundThreads {
     replica_manager: Arc<ReplicaManager>,
-    stop: Arc<(Mutex<bool>, Condvar)>,
+    signals: Arc<Signals>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -25,7 +59,13 @@ impl BackgroundThreads {
     /// # Errors
     /// The system gives no thread.
     pub fn start(replica_manager: &Arc<ReplicaManager>) -> std::io::Result<BackgroundThreads> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let signals = Arc::new(Signals::default());
+        let woken = Arc::downgrade(&signals);
+        replica_manager.logs().dir().set_work_listener(move || {
+            if let Some(signals) = woken.upgrade() {
+                signals.change(|state| state.has_work = true);
+            }
+        });
         let weak = Arc::downgrade(replica_manager);
         let flusher = {
             let owner = Arc::clone(replica_manager);
@@ -33,24 +73,22 @@ impl BackgroundThreads {
             thread::Builder::new().name("flusher".into()).spawn(move || owner.flusher.run(&weak))?
         };
         let log_manager = {
-            let stop = Arc::clone(&stop);
+            let signals = Arc::clone(&signals);
             let owner = Arc::clone(replica_manager);
             thread::Builder::new()
                 .name("log-manager".into())
-                .spawn(move || owner.run_tasks(&stop))?
+                .spawn(move || owner.run_tasks(&signals))?
         };
         Ok(BackgroundThreads {
             replica_manager: Arc::clone(replica_manager),
-            stop,
+            signals,
             threads: vec![flusher, log_manager],
         })
     }
 
     /// Ends them after what they are doing.
     pub fn stop(self) {
-        let (stop, changed) = &*self.stop;
-        *stop.lock().expect("no panic is survived") = true;
-        changed.notify_all();
+        self.signals.change(|state| state.is_stopped = true);
         self.replica_manager.flusher.close();
         for thread in self.threads {
             thread.join().expect("no panic is survived");
@@ -59,19 +97,14 @@ impl BackgroundThreads {
 }
 
 impl ReplicaManager {
-    fn run_tasks(&self, stop: &(Mutex<bool>, Condvar)) {
-        let (stop, changed) = stop;
+    fn run_tasks(&self, signals: &Signals) {
         loop {
             let at = self.clock.now();
             for task in self.logs.due(at) {
                 self.run_task(task);
             }
-            let sleep = self.logs.next_due().saturating_since(self.clock.now()).min(MAX_SLEEP);
-            let is_stopped = stop.lock().expect("no panic is survived");
-            let (is_stopped, _) = changed
-                .wait_timeout_while(is_stopped, sleep, |is_stopped| !*is_stopped)
-                .expect("no panic is survived");
-            if *is_stopped {
+            let sleep = self.logs.next_due().saturating_since(self.clock.now());
+            if signals.sleep(sleep, |state| state.has_work) || signals.sleep(GATHER, |_| false) {
                 return;
             }
         }

@@ -325,6 +325,7 @@ impl Log {
         loaded.is_created = true;
         loaded.is_new = true;
         loaded.note_names();
+        self.dir.note_offsets_moved();
         Ok(())
     }
 
@@ -389,7 +390,8 @@ impl Log {
         let segment = Segment::create(place, base_offset, now)?;
         loaded.segments.push(segment);
         loaded.note_names();
-        self.dir.wake();
+        // The sealed one is to be flushed.
+        self.dir.note_dirty(self.topic_id, self.topic_partition.partition);
         Ok(())
     }
 }

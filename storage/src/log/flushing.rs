@@ -124,6 +124,7 @@ impl Log {
             self.sub_unflushed(outcome.unflushed_bytes);
         }
         let recovery_point = self.progress.recovery_point();
+        self.dir.note_offsets_moved();
         let (dir, path) = (self.dir.clone(), self.path.clone());
         if let Some(loaded) = self.loaded_mut() {
             if let Some(version) = outcome.names {

@@ -47,6 +47,7 @@ impl Log {
         if self.is_followed {
             self.dir.tails().forget_before(self.tail, log_start);
         }
+        self.dir.note_offsets_moved();
         if let Some(loaded) = self.loaded_mut()
             && loaded.epochs.truncate_from_start(log_start)
         {

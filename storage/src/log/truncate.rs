@@ -87,6 +87,7 @@ impl Log {
             log_end,
             now,
             expiration_ms,
+            None,
         )?;
         loaded.producers = producers;
         self.dir.doom(renamed, delay_ms);

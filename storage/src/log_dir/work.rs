@@ -1,8 +1,10 @@
-//! What the logs of a directory leave for the background: which of them are dirty, which files are to be
-//! removed. Logs write it down under their own lock; [`crate::log_manager`] takes it.
+//! What the logs of a directory leave for the background: which of them are dirty or hold memory, which files are to be
+//! removed, whether a checkpoint would differ. Logs write it down under their own lock; [`crate::log_manager`] takes it,
+//! so that nobody has to look at logs to which nothing happened.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::LogDir;
@@ -15,15 +17,34 @@ pub(crate) struct Doomed {
     pub(crate) delay_ms: u64,
 }
 
-#[derive(Default)]
 pub(crate) struct Work {
     noted: Mutex<Noted>,
+    /// Whether an offset moved that a checkpoint holds.
+    offsets_moved: AtomicBool,
+    unflushed_bytes: AtomicU64,
+    /// The background is woken when the unflushed bytes rise past this.
+    wake_at_unflushed_bytes: AtomicU64,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work {
+            noted: Mutex::default(),
+            offsets_moved: AtomicBool::new(true),
+            unflushed_bytes: AtomicU64::new(0),
+            wake_at_unflushed_bytes: AtomicU64::new(u64::MAX),
+            waker: OnceLock::new(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
+    /// Logs that became dirty, or of which the time to flush them may have changed.
     pub(crate) dirty: BTreeSet<(TopicId, i32)>,
+    /// Logs that were loaded, or brought more of themselves into memory.
+    pub(crate) in_use: BTreeSet<(TopicId, i32)>,
     pub(crate) doomed: Vec<Doomed>,
 }
 
@@ -53,6 +74,45 @@ impl LogDir {
         if was_idle {
             self.wake();
         }
+    }
+
+    /// Without waking anybody: memory is not given back at once.
+    pub(crate) fn note_in_use(&self, topic_id: TopicId, partition: i32) {
+        self.noted().in_use.insert((topic_id, partition));
+    }
+
+    /// A checkpoint that is written now may differ from the last one.
+    pub(crate) fn note_offsets_moved(&self) {
+        if !self.work().offsets_moved.load(Ordering::Relaxed) {
+            self.work().offsets_moved.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether offsets moved since this was last asked.
+    pub(crate) fn take_offsets_moved(&self) -> bool {
+        self.work().offsets_moved.swap(false, Ordering::AcqRel)
+    }
+
+    /// Bytes appended to any log here since they were last flushed: what an unclean start would read.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.work().unflushed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// From now on the background is woken when the unflushed bytes rise past `limit_bytes`.
+    pub(crate) fn wake_at_unflushed_bytes(&self, limit_bytes: u64) {
+        self.work().wake_at_unflushed_bytes.store(limit_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_unflushed(&self, bytes: u64) {
+        let before = self.work().unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let limit = self.work().wake_at_unflushed_bytes.load(Ordering::Relaxed);
+        if before <= limit && before + bytes > limit {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn sub_unflushed(&self, bytes: u64) {
+        self.work().unflushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn doom(&self, paths: impl IntoIterator<Item = PathBuf>, delay_ms: u64) {

@@ -1,7 +1,7 @@
 //! Work in the background: what is due, and doing it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,11 +47,64 @@ pub(super) struct Schedule {
     checkpoint: Instant,
     expire_producers: Instant,
     close_idle: Instant,
-    /// Dirty logs, and until when `flush.ms` lets them be.
-    dirty: BTreeMap<LogId, Option<Instant>>,
+    dirty: DirtyLogs,
     removals: BinaryHeap<Reverse<(Instant, PathBuf)>>,
-    /// Logs that were dirty since files were closed last: their memory is given back when they are not.
-    warm: BTreeMap<LogId, u64>,
+    /// Logs that may have memory to give back.
+    warm: BTreeSet<LogId>,
+}
+
+/// Logs that are to be flushed some time. They are not asked before something happens to them: each says when it
+/// becomes dirty or begins a segment ([`crate::log_dir::LogDir::note_dirty`]).
+#[derive(Debug, Default)]
+struct DirtyLogs {
+    /// Until when `flush.ms` lets each of them be.
+    deadlines: BTreeMap<LogId, Option<Instant>>,
+    by_deadline: BTreeSet<(Instant, LogId)>,
+    /// Those of which a flush was offered: whether it did what it should is asked once more.
+    offered: BTreeSet<LogId>,
+    ask_offered: Option<Instant>,
+}
+
+/// How long after offering a flush the log is asked whether it needs another one: the first failed on a full disk, or
+/// more was appended meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+impl DirtyLogs {
+    fn insert(&mut self, id: LogId, deadline: Option<Instant>) {
+        self.remove(id);
+        self.deadlines.insert(id, deadline);
+        self.by_deadline.extend(deadline.map(|deadline| (deadline, id)));
+    }
+
+    fn remove(&mut self, id: LogId) {
+        if let Some(Some(deadline)) = self.deadlines.remove(&id) {
+            self.by_deadline.remove(&(deadline, id));
+        }
+    }
+
+    /// The logs to ask at `at` beside those that spoke up.
+    fn take_due(&mut self, at: Instant) -> BTreeSet<LogId> {
+        let mut due = match self.ask_offered.is_some_and(|ask| ask <= at) {
+            true => {
+                self.ask_offered = None;
+                std::mem::take(&mut self.offered)
+            }
+            false => BTreeSet::new(),
+        };
+        let late = self.by_deadline.iter().take_while(|(deadline, _)| *deadline <= at);
+        due.extend(late.map(|(_, id)| *id));
+        due
+    }
+
+    fn note_offered(&mut self, id: LogId, at: Instant) {
+        self.offered.insert(id);
+        self.ask_offered.get_or_insert(at.plus(ASK_AGAIN));
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let first = self.by_deadline.first().map(|(deadline, _)| *deadline);
+        first.into_iter().chain(self.ask_offered).min()
+    }
 }
 
 fn ms(value: u64) -> Duration {
@@ -66,9 +119,9 @@ impl Schedule {
             checkpoint: at.plus(ms(config.checkpoint_interval_ms)),
             expire_producers: at.plus(ms(config.producer_expiration_check_interval_ms)),
             close_idle: at.plus(ms(config.idle_file_ms)),
-            dirty: BTreeMap::new(),
+            dirty: DirtyLogs::default(),
             removals: BinaryHeap::new(),
-            warm: BTreeMap::new(),
+            warm: BTreeSet::new(),
         }
     }
 
@@ -77,9 +130,15 @@ impl Schedule {
         self.dirty.insert(id, Some(at));
     }
 
+    /// The log was deleted.
+    pub(super) fn forget(&mut self, id: LogId) {
+        self.dirty.remove(id);
+        self.warm.remove(&id);
+    }
+
     pub(super) fn next_due(&self) -> Instant {
         let timers = [self.retention, self.checkpoint, self.expire_producers, self.close_idle];
-        let flushes = self.dirty.values().flatten().copied();
+        let flushes = self.dirty.next_due();
         let removals = self.removals.peek().map(|Reverse((due, _))| *due);
         timers.into_iter().chain(flushes).chain(removals).min().expect("there are timers")
     }
@@ -96,19 +155,32 @@ fn take(timer: &mut Instant, interval_ms: u64, at: Instant) -> bool {
 
 impl LogManager {
     /// What is due at `at`. Each is to be run once; asking again does not offer it again, but for flushes of
-    /// logs that are still dirty.
+    /// logs that still need one a second later. Costs as much as happened since it was last asked, not as there are logs.
     pub fn due(&self, at: Instant) -> Vec<Task> {
         let noted = self.dir.take_work();
         let mut tasks = Vec::new();
+        let limit = self.config.max_unflushed_bytes / 4 * 3;
+        self.dir.wake_at_unflushed_bytes(limit);
         let dirty: Vec<(LogId, SharedLog)> = {
             let mut state = self.state();
             for doomed in noted.doomed {
                 let due = at.plus(ms(doomed.delay_ms));
                 state.schedule.removals.push(Reverse((due, doomed.path)));
             }
-            let logs = &state.logs;
-            let known = noted.dirty.into_iter().chain(state.schedule.dirty.keys().copied());
-            known.filter_map(|id| Some((id, logs.get(&id)?.clone()))).collect()
+            state.schedule.warm.extend(noted.in_use);
+            let mut to_ask = noted.dirty;
+            to_ask.extend(state.schedule.dirty.take_due(at));
+            if self.dir.unflushed_bytes() > limit {
+                to_ask.extend(state.schedule.dirty.deadlines.keys());
+            }
+            let mut found = Vec::new();
+            for id in to_ask {
+                match state.logs.get(&id).cloned() {
+                    Some(log) => found.push((id, log)),
+                    None => state.schedule.dirty.remove(id), // deleted since
+                }
+            }
+            found
         };
 
         // Looked at without the manager's lock.
@@ -119,15 +191,12 @@ impl LogManager {
         }
         let mut state = self.state();
         let schedule = &mut state.schedule;
-        let known = std::mem::take(&mut schedule.dirty);
-        facts.sort();
-        facts.dedup();
         // The fullest first, until half of what is allowed is left.
         let mut unflushed = self.dir.unflushed_bytes();
         let mut by_size = facts.clone();
         by_size.sort_by_key(|(_, bytes, ..)| Reverse(*bytes));
         let mut too_much = Vec::new();
-        if unflushed > self.config.max_unflushed_bytes / 4 * 3 {
+        if unflushed > limit {
             for (id, bytes, ..) in by_size {
                 if unflushed <= self.config.max_unflushed_bytes / 2 {
                     break;
@@ -138,9 +207,10 @@ impl LogManager {
         }
         for (id, bytes, wants_flush, flush_ms) in facts {
             if bytes == 0 && !wants_flush {
-                continue; // flushed since
+                schedule.dirty.remove(id); // flushed since
+                continue;
             }
-            let deadline = match known.get(&id) {
+            let deadline = match schedule.dirty.deadlines.get(&id) {
                 Some(Some(deadline)) => Some(*deadline),
                 _ => flush_ms.map(|flush_ms| at.plus(ms(flush_ms))),
             };
@@ -150,10 +220,10 @@ impl LogManager {
                 // Offered; what is appended meanwhile makes it dirty again.
                 let again = deadline.and(flush_ms).map(|flush_ms| at.plus(ms(flush_ms.max(1))));
                 schedule.dirty.insert(id, again);
+                schedule.dirty.note_offered(id, at);
             } else {
                 schedule.dirty.insert(id, deadline);
             }
-            schedule.warm.entry(id).or_insert(u64::MAX);
         }
         while let Some(Reverse((due, _))) = schedule.removals.peek()
             && *due <= at
@@ -201,7 +271,8 @@ impl LogManager {
             }
             Task::Checkpoint => {
                 // Where acks sync the records, the rest costs little now.
-                let dirty: Vec<LogId> = self.state().schedule.dirty.keys().copied().collect();
+                let dirty: Vec<LogId> =
+                    self.state().schedule.dirty.deadlines.keys().copied().collect();
                 for id in dirty {
                     let Some(log) = self.get(id.0, id.1) else { continue };
                     let offsets = lock(&log).offsets();
@@ -209,7 +280,10 @@ impl LogManager {
                         self.flush(id, &mut outcome);
                     }
                 }
-                if let Err(error) = self.write_checkpoints() {
+                if self.dir.take_offsets_moved()
+                    && let Err(error) = self.write_checkpoints()
+                {
+                    self.dir.note_offsets_moved();
                     outcome.errors.push(error.into());
                 }
             }
@@ -246,26 +320,21 @@ impl LogManager {
         }
     }
 
-    /// Closes files that were not used since the last time, and releases logs whose end has not moved
-    /// since.
+    /// Closes files that were not used since the last time, and gives back what logs hold in memory that were not
+    /// either.
     fn close_idle(&self, outcome: &mut TaskOutcome) {
         let warm = std::mem::take(&mut self.state().schedule.warm);
-        let mut still_warm = BTreeMap::new();
-        for (id, last_end) in warm {
+        let mut still_warm = BTreeSet::new();
+        for id in warm {
             let Some(log) = self.get(id.0, id.1) else { continue };
             let mut log = lock(&log);
-            let end = log.offsets().log_end.value() as u64;
-            if end != last_end {
-                still_warm.insert(id, end);
+            if log.take_used() {
+                still_warm.insert(id);
             } else if let Err(error) = log.release_memory() {
                 outcome.errors.push(error.into());
             }
         }
-        let mut state = self.state();
-        for (id, end) in still_warm {
-            state.schedule.warm.entry(id).or_insert(end);
-        }
-        drop(state);
+        self.state().schedule.warm.append(&mut still_warm);
         self.dir.close_idle_files();
     }
 

@@ -171,6 +171,7 @@ fn load_inner(
             loaded.remove_snapshot(place, offset)?;
         }
     }
+    let loaded_is_empty = loaded.segments.len() == 0;
     loaded.aborted = read_aborted(place, &loaded.segments, &files, recovery_point);
     let expiration_ms = config.producer_id_expiration_ms;
     let producers = match is_clean {
@@ -184,6 +185,8 @@ fn load_inner(
             recovery_point,
             now,
             expiration_ms,
+            // Of a log that was emptied they are none.
+            walked.producer_batches.filter(|_| !loaded_is_empty),
         )?,
     };
     loaded.producers = producers;

@@ -97,6 +97,7 @@ impl Log {
 
     fn after_truncation(&mut self, log_end: Offset) {
         self.log_end = log_end;
+        self.dir.note_offsets_moved();
         self.size_bytes = self.loaded().map_or(0, |loaded| loaded.segments.size_bytes());
         self.progress.handle_truncation(log_end);
         self.high_watermark = self.high_watermark.clamp(self.log_start, log_end);

@@ -19,8 +19,49 @@ const REFILL_STEP_BYTES: u64 = 1 << 20;
 /// No snapshot of ours is larger: a million producers.
 const SNAPSHOT_MAX_BYTES: u64 = 64 << 20;
 
+/// Producers' batches that a walk keeps for the producer state: 2 GiB of batches of 16 KiB, in 16 MiB. With more of them
+/// the headers are read once more.
+const MAX_PRODUCER_BATCHES: usize = if cfg!(test) { 8 } else { 128 << 10 };
+
+/// What a walk to the end of the log met of producers.
+#[derive(Debug)]
+pub(crate) struct ProducerBatches {
+    /// Where the walk began: all batches from here to the log end were seen.
+    from: Offset,
+    /// By the base offset of their segments; `None` once there were too many.
+    batches: Option<Vec<(Offset, BatchHeader, Option<EndTransactionMarker>)>>,
+    max_batches: usize,
+}
+
+impl ProducerBatches {
+    /// Of a walk whose first batch is at `from`.
+    pub(super) fn from(from: Offset) -> ProducerBatches {
+        let batches = Some(Vec::new());
+        ProducerBatches { from, batches, max_batches: MAX_PRODUCER_BATCHES }
+    }
+
+    /// The next batch of the walk, in the segment at `segment`.
+    pub(super) fn add(
+        &mut self,
+        segment: Offset,
+        header: &BatchHeader,
+        marker: Option<EndTransactionMarker>,
+    ) {
+        if header.producer().is_none() {
+            return;
+        }
+        match &mut self.batches {
+            Some(batches) if batches.len() < self.max_batches => {
+                batches.push((segment, *header, marker));
+            }
+            batches => *batches = None,
+        }
+    }
+}
+
 /// The state at `log_end`, from the newest snapshot at or below `trusted`. Ended transactions that were
-/// aborted past the snapshot are noted in `loaded` where it lacks them.
+/// aborted past the snapshot are noted in `loaded` where it lacks them. `seen` is what a walk met that went to the log end.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn rebuild(
     place: Place<'_>,
     loaded: &mut Loaded,
@@ -29,6 +70,7 @@ pub(crate) fn rebuild(
     trusted: Offset,
     now: Timestamp,
     expiration_ms: i64,
+    seen: Option<ProducerBatches>,
 ) -> Result<ProducerStateManager, DiskError> {
     // What DeleteRecords hid is still there to learn from.
     let first = loaded.segments.first().map_or(log_start, |first| first.base_offset());
@@ -60,22 +102,30 @@ pub(crate) fn rebuild(
             }
         }
     }
-    replay(place, loaded, &mut state, from)?;
+    replay(place, loaded, &mut state, from, seen)?;
     state.expire(now, expiration_ms);
     Ok(state)
 }
 
-/// Walks over the headers from `from` on.
+/// Walks over the headers from `from` on, up to those that were `seen`.
 fn replay(
     place: Place<'_>,
     loaded: &mut Loaded,
     state: &mut ProducerStateManager,
     from: Offset,
+    seen: Option<ProducerBatches>,
 ) -> Result<(), DiskError> {
     let mut aborted = Vec::new();
+    let (seen_from, seen) = match seen {
+        Some(ProducerBatches { from, batches: Some(batches), .. }) => (from, batches),
+        _ => (Offset::MAX, Vec::new()),
+    };
     for segment in loaded.segments.iter_mut() {
         if segment.next_offset() <= from || segment.size_bytes() == 0 {
             continue;
+        }
+        if segment.base_offset() >= seen_from {
+            break;
         }
         let base_offset = segment.base_offset();
         let position = position_of(place, segment, from)?;
@@ -86,6 +136,9 @@ fn replay(
         while let Scanned::Batch(at, header) =
             place.dir.judge("read", &path, scanner.next_header())?
         {
+            if header.base_offset() >= seen_from {
+                break;
+            }
             if header.base_offset() < from || header.producer().is_none() {
                 continue;
             }
@@ -102,6 +155,14 @@ fn replay(
             if let Some(entry) = state.update(&header, marker) {
                 aborted.push((base_offset, entry));
             }
+        }
+    }
+    for (base_offset, header, marker) in seen {
+        if header.base_offset() < from {
+            continue;
+        }
+        if let Some(entry) = state.update(&header, marker) {
+            aborted.push((base_offset, entry));
         }
     }
     for (base_offset, entry) in aborted {

@@ -1,24 +1,28 @@
 //! Reading the segments of a log: trusting what was synced, checking what was not.
 
 use super::directory::{Files, LogFile};
+use super::producers::ProducerBatches;
 use super::{Cut, LoadError, RecoveryReport, directory};
 use crate::leader_epoch::LeaderEpochCache;
 use crate::log::LogConfig;
 use crate::log_dir::DiskError;
 use crate::offset::Offset;
 use crate::offset_index::{self, OffsetIndex};
-use crate::record_batch::{BatchError, BatchHeader};
+use crate::record_batch::{BatchError, BatchHeader, EndTransactionMarker};
 use crate::segment::scan::{LOOKUP_CHUNK_BYTES, Scanned, Scanner, WALK_CHUNK_BYTES};
 use crate::segment::{Place, Segment, SegmentTimes, read_index};
 use crate::segments::Segments;
 use crate::time_index::{self, TimeIndex, TimestampOffset};
 use crate::timestamp::Timestamp;
 
-/// The segments, and how many bytes of them were read because they lie past the recovery point.
+/// The segments, and what was learnt from reading them.
 #[derive(Debug)]
 pub(super) struct Walked {
     pub(super) segments: Segments,
+    /// Bytes that were read because they lie past the recovery point.
     pub(super) unflushed_bytes: u64,
+    /// The producers' batches that were met on the way, so that they need not be read again for the producer state.
+    pub(super) producer_batches: Option<ProducerBatches>,
 }
 
 /// Opens the segments of a log that was stopped cleanly at `log_end`. Only the last one's tail is read.
@@ -42,7 +46,7 @@ pub(super) fn open_clean(
         check_end(place, last, log_end)?;
         last.activate(place)?;
     }
-    Ok(Walked { segments, unflushed_bytes: 0 })
+    Ok(Walked { segments, unflushed_bytes: 0, producer_batches: None })
 }
 
 /// The batches after the last index entry lead exactly to the log end.
@@ -96,7 +100,7 @@ fn trusted(
         segment.start_rebuild(place, file.times());
         let log = segment.log_file(place)?;
         let mut scanner = Scanner::new(&*log, 0, u64::from(size_bytes), WALK_CHUNK_BYTES);
-        let bad = note_all(place, &mut segment, &mut scanner, config, report, |_| true)?;
+        let bad = note_all(place, &mut segment, &mut scanner, config, report, |_, _| true)?;
         if let Some((position, reason)) = bad {
             return Err(LoadError::Damaged(format!(
                 "{} byte {position}, below the recovery point: {reason}",
@@ -245,6 +249,7 @@ pub(super) fn recover(
 ) -> Result<Walked, LoadError> {
     let mut segments = Segments::new();
     let mut unflushed_bytes = 0;
+    let mut producer_batches = None;
     let bases: Vec<Offset> = files.logs.keys().copied().collect();
     for (at, base_offset) in bases.iter().copied().enumerate() {
         let file = &files.logs[&base_offset];
@@ -268,7 +273,7 @@ pub(super) fn recover(
         report.segments_read += 1;
         let log = segment.log_file(place)?;
         let mut scanner = Scanner::new(&*log, start, u64::from(size_bytes), WALK_CHUNK_BYTES);
-        let mut accept = |header: &BatchHeader| {
+        let mut accept = |header: &BatchHeader, marker: Option<EndTransactionMarker>| {
             if header.next_offset() > recovery_point {
                 unflushed_bytes += header.batch_size_bytes() as u64;
             }
@@ -283,6 +288,9 @@ pub(super) fn recover(
             {
                 epochs.assign(epoch, header.base_offset());
             }
+            producer_batches
+                .get_or_insert_with(|| ProducerBatches::from(header.base_offset()))
+                .add(base_offset, header, marker);
             true
         };
         let bad = match misplaced {
@@ -323,7 +331,7 @@ pub(super) fn recover(
     if let Some(last) = segments.last_mut() {
         last.activate(place)?;
     }
-    Ok(Walked { segments, unflushed_bytes })
+    Ok(Walked { segments, unflushed_bytes, producer_batches })
 }
 
 /// Removes later segments, last first, then cuts this one: a crash in between leaves no gap.
@@ -433,20 +441,21 @@ fn start_at(
 }
 
 /// Notes all batches of a scan in a segment, CRCs checked. Where one is bad, or `accept` refuses it, its
-/// position and why.
+/// position and why. `accept` sees what a batch says of a transaction's end, too.
 fn note_all(
     place: Place<'_>,
     segment: &mut Segment,
     scanner: &mut Scanner<'_>,
     config: &LogConfig,
     report: &mut RecoveryReport,
-    mut accept: impl FnMut(&BatchHeader) -> bool,
+    mut accept: impl FnMut(&BatchHeader, Option<EndTransactionMarker>) -> bool,
 ) -> Result<Option<(u64, String)>, DiskError> {
     let path = place.file(segment.base_offset(), "log");
     loop {
-        let scanned = scanner.next_batch(|batch| *batch.header());
+        let scanned =
+            scanner.next_batch(|batch| (*batch.header(), EndTransactionMarker::in_batch(&batch)));
         match place.dir.judge("read", &path, scanned)? {
-            Scanned::Batch(position, header) => {
+            Scanned::Batch(position, (header, marker)) => {
                 if header.base_offset() < segment.next_offset() {
                     let reason =
                         format!("offset {} after {}", header.base_offset(), segment.next_offset());
@@ -456,7 +465,7 @@ fn note_all(
                 if relative.is_none_or(|relative| relative > i32::MAX as u64) {
                     return Ok(Some((position, format!("offset {}", header.last_offset()))));
                 }
-                if !accept(&header) {
+                if !accept(&header, marker) {
                     let reason = "a leader epoch older than the one before it".to_owned();
                     return Ok(Some((position, reason)));
                 }

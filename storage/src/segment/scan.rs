@@ -9,6 +9,8 @@ use crate::record_batch::{BatchError, BatchHeader, HEADER_SIZE_BYTES, RecordBatc
 pub(crate) const LOOKUP_CHUNK_BYTES: usize = 8 << 10;
 /// Read at once when all of a file is walked over.
 pub(crate) const WALK_CHUNK_BYTES: usize = 256 << 10;
+/// Where batches are larger than this, a walk over headers reads these only: a call costs less than reading on would.
+const SPARSE_BATCH_BYTES: usize = 8 << 10;
 
 /// What stands at a position.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Scanner<'a> {
     buffer: Vec<u8>,
     buffer_start: u64,
     waits: bool,
+    /// Size of the last batch.
+    last_batch_bytes: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -41,8 +45,16 @@ impl<'a> Scanner<'a> {
         end: u64,
         chunk_bytes: usize,
     ) -> Scanner<'a> {
-        let (buffer, buffer_start) = (Vec::new(), position);
-        Scanner { file, position, end, chunk_bytes, buffer, buffer_start, waits: true }
+        Scanner {
+            file,
+            position,
+            end,
+            chunk_bytes,
+            buffer: Vec::new(),
+            buffer_start: position,
+            waits: true,
+            last_batch_bytes: 0,
+        }
     }
 
     /// Answers `WouldBlock` rather than wait for the disk, if it does not `wait`.
@@ -58,13 +70,19 @@ impl<'a> Scanner<'a> {
 
     /// The next batch's header; the batch lies whole before the end.
     pub(crate) fn next_header(&mut self) -> io::Result<Scanned<BatchHeader>> {
+        let is_sparse = self.last_batch_bytes > SPARSE_BATCH_BYTES;
+        self.header(if is_sparse { HEADER_SIZE_BYTES } else { self.chunk_bytes })
+    }
+
+    fn header(&mut self, chunk_bytes: usize) -> io::Result<Scanned<BatchHeader>> {
         if self.position >= self.end {
             return Ok(Scanned::End);
         }
         let start = self.position;
-        let parsed = BatchHeader::parse(self.fill(HEADER_SIZE_BYTES)?);
+        let parsed = BatchHeader::parse(self.fill(HEADER_SIZE_BYTES, chunk_bytes)?);
         Ok(match parsed.and_then(|header| self.fits(start, header)) {
             Ok(header) => {
+                self.last_batch_bytes = header.batch_size_bytes();
                 self.position += header.batch_size_bytes() as u64;
                 Scanned::Batch(start, header)
             }
@@ -77,7 +95,7 @@ impl<'a> Scanner<'a> {
         &mut self,
         look: impl FnOnce(RecordBatch<'_>) -> R,
     ) -> io::Result<Scanned<R>> {
-        let header = match self.next_header()? {
+        let header = match self.header(self.chunk_bytes)? {
             Scanned::Batch(_, header) => header,
             Scanned::End => return Ok(Scanned::End),
             Scanned::Bad(at, error) => return Ok(Scanned::Bad(at, error)),
@@ -85,7 +103,7 @@ impl<'a> Scanner<'a> {
         // The header may have been all that was read: go back and have all of it.
         let start = self.position - header.batch_size_bytes() as u64;
         self.position = start;
-        let parsed = RecordBatch::parse(self.fill(header.batch_size_bytes())?);
+        let parsed = RecordBatch::parse(self.fill(header.batch_size_bytes(), self.chunk_bytes)?);
         let checked = parsed.and_then(|(batch, _)| batch.verify_crc().map(|()| batch));
         match checked {
             Ok(batch) => {
@@ -109,22 +127,29 @@ impl<'a> Scanner<'a> {
     }
 
     /// At least `wanted` bytes from the position on, or all there are before the end.
-    fn fill(&mut self, wanted: usize) -> io::Result<&[u8]> {
+    /// Reads `chunk_bytes` at a time, and nothing twice.
+    fn fill(&mut self, wanted: usize, chunk_bytes: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         let wanted = wanted.min(left);
         let skipped = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
         if self.buffer.len().saturating_sub(skipped) < wanted {
-            let size = wanted.max(self.chunk_bytes).min(left);
+            let size = wanted.max(chunk_bytes).min(left);
+            let had = self.buffer.len().saturating_sub(skipped);
+            let rest = self.buffer.len() - had..;
+            self.buffer.copy_within(rest, 0);
             self.buffer.resize(size, 0);
             self.buffer_start = self.position;
+            let (rest, rest_at) = (&mut self.buffer[had..], self.position + had as u64);
             let read = match self.waits {
-                true => self.file.read_at(&mut self.buffer, self.position)?,
-                false => match self.file.read_cached_at(&mut self.buffer, self.position)? {
-                    read if read < wanted => return Err(io::ErrorKind::WouldBlock.into()),
-                    read => read,
+                true => self.file.read_at(rest, rest_at),
+                false => match self.file.read_cached_at(rest, rest_at) {
+                    Ok(read) if had + read < wanted => Err(io::ErrorKind::WouldBlock.into()),
+                    outcome => outcome,
                 },
             };
-            self.buffer.truncate(read);
+            // What was not read does not stand there as zeroes, should someone ask again.
+            self.buffer.truncate(had + read.as_ref().copied().unwrap_or(0));
+            read?;
         }
         let skipped = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
         Ok(&self.buffer[skipped.min(self.buffer.len())..])

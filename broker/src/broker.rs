@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, Listener};
 use crate::fetch_session::FetchSessions;
+use crate::handlers::metadata::answers::MetadataAnswers;
 use crate::network::connection::ConnectionContext;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::ControllerHandle;
@@ -62,6 +63,7 @@ pub struct Broker {
     pub(crate) replica_manager: Arc<ReplicaManager>,
     pub(crate) fetch_sessions: Mutex<FetchSessions>,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) metadata_answers: MetadataAnswers,
 }
 
 impl Broker {
@@ -105,6 +107,11 @@ impl Broker {
         self.fetch_sessions.lock().expect("no panic is survived")
     }
 
+    /// Answers to Metadata requests that were encoded before.
+    pub(crate) fn metadata_answers(&self) -> &MetadataAnswers {
+        &self.metadata_answers
+    }
+
     /// Ids for idempotent producers.
     pub fn producer_ids(&self) -> &ProducerIds {
         &self.producer_ids
@@ -141,27 +148,33 @@ impl Broker {
     /// Brokers that serve, as the client of `connection` must see them; the one that answers always among them, although
     /// it is fenced while it stops. A client told of no broker at all may drop its last one: librdkafka 2.16 then has
     /// nobody left to ask and stands still until it bootstraps anew, minutes later.
-    pub fn live_endpoints(&self, connection: &ConnectionContext) -> Vec<NodeEndpoint> {
-        self.endpoints(connection, |broker| broker.is_active() || broker.broker_id == self.node_id)
+    pub fn live_endpoints(
+        &self,
+        image: &MetadataImage,
+        connection: &ConnectionContext,
+    ) -> Vec<NodeEndpoint> {
+        self.endpoints(image, connection, |broker| {
+            broker.is_active() || broker.broker_id == self.node_id
+        })
     }
 
     /// Every registered broker, fenced ones too.
     pub fn all_endpoints(&self, connection: &ConnectionContext) -> Vec<NodeEndpoint> {
-        self.endpoints(connection, |_| true)
+        self.endpoints(&self.image(), connection, |_| true)
     }
 
     /// The named brokers that serve.
     pub fn node_endpoints(&self, connection: &ConnectionContext, ids: &[i32]) -> Vec<NodeEndpoint> {
-        self.endpoints(connection, |broker| ids.contains(&broker.broker_id.value()))
+        self.endpoints(&self.image(), connection, |broker| ids.contains(&broker.broker_id.value()))
     }
 
     /// A peer that lacks the listener the client came in on is left out: the client could not reach it.
     fn endpoints(
         &self,
+        image: &MetadataImage,
         connection: &ConnectionContext,
         is_wanted: impl Fn(&BrokerRegistration) -> bool,
     ) -> Vec<NodeEndpoint> {
-        let image = self.image();
         image
             .brokers()
             .filter(|broker| is_wanted(broker))

@@ -35,7 +35,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     let nodes = if asked.include_fenced_brokers {
         broker.all_endpoints(&request.connection)
     } else {
-        broker.live_endpoints(&request.connection)
+        broker.live_endpoints(&broker.image(), &request.connection)
     };
     let brokers = nodes
         .into_iter()

@@ -41,7 +41,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
         match kind {
             TOPIC => image.topics_by_name().for_each(|topic| add(TOPIC, topic.name.to_string())),
             BROKER | BROKER_LOGGER => {
-                for node in broker.live_endpoints(&request.connection) {
+                for node in broker.live_endpoints(&broker.image(), &request.connection) {
                     add(kind, node.id.to_string());
                 }
             }

@@ -4,17 +4,22 @@
 //! v0: an empty list asks for all topics; from v1 null does, and an empty list asks for none. A topic that is
 //! auto-created is answered with its partitions, after commit and apply, where Kafka answers an error first.
 
+pub mod answers;
+
 use crate::api::dispatch::{Refused, Reply, Request};
 use crate::authorized_operations::{self, NOT_REQUESTED};
 use crate::auto_topic_creation;
 use crate::broker::Broker;
+use crate::network::response::{Chunk, EncodeError, ResponseBuilder};
+use answers::Asked;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Encodable, StrBytes};
 use replication::metadata::image::{MetadataImage, TopicImage};
 use replication::metadata::partition_registration::PartitionRegistration;
 use std::collections::BTreeSet;
@@ -27,6 +32,16 @@ const FIRST_WITH_AUTO_CREATION_FLAG: i16 = 4;
 const FIRST_WITH_TOPICS_BY_ID: i16 = 12;
 
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
+    let image = Arc::clone(&broker.image());
+    let key = Asked {
+        api_version: request.api_version,
+        body: request.body().clone(),
+        listener: Arc::clone(&request.connection.listener),
+        local: request.connection.local.ip(),
+    };
+    if let Some(body) = broker.metadata_answers().get(image.position(), &key) {
+        return Ok(reply_encoded(&request, body)?);
+    }
     let asked: MetadataRequest = request.decode()?;
     if let Some(topics) = asked.topics.as_ref().filter(|topics| {
         request.api_version < FIRST_WITH_TOPICS_BY_ID
@@ -34,10 +49,12 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
     }) {
         return request.reply(&topics_by_id_too_early(topics));
     }
-    let missing = topics_to_create(broker, &request, &asked);
+    let missing = topics_to_create(broker, &image, &request, &asked);
     if missing.is_empty() {
-        let response = answer(broker, &request, &asked, &[]);
-        return request.reply(&response);
+        let response = answer(broker, &image, &request, &asked, &[]);
+        let body = encode(&request, &response)?;
+        broker.metadata_answers().keep(image.position(), key, body.clone());
+        return Ok(reply_encoded(&request, body)?);
     }
     let broker = Arc::clone(broker);
     Ok(Reply::Serial(Box::pin(async move {
@@ -46,9 +63,23 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
             missing.into_iter().map(|name| (name, None)).collect(),
         )
         .await;
-        let response = answer(&broker, &request, &asked, &failed);
+        let response = answer(&broker, &broker.image(), &request, &asked, &failed);
         request.answer_or_close(&response)
     })))
+}
+
+fn encode(request: &Request, response: &MetadataResponse) -> Result<Bytes, EncodeError> {
+    let mut body = BytesMut::new();
+    let version = request.api_version;
+    EncodeError::check(request.api_key, version, response.encode(&mut body, version))?;
+    Ok(body.freeze())
+}
+
+fn reply_encoded(request: &Request, body: Bytes) -> Result<Reply, EncodeError> {
+    let Request { api_key, api_version, correlation_id, .. } = *request;
+    let mut builder = ResponseBuilder::new(api_key, api_version, correlation_id)?;
+    builder.records(Chunk::Memory(body));
+    Ok(Reply::Now(builder.finish()?))
 }
 
 /// v10 and v11 have the fields for topics by id and do not serve them: an error for the whole request.
@@ -66,6 +97,7 @@ fn topics_by_id_too_early(topics: &[MetadataRequestTopic]) -> MetadataResponse {
 /// Names that are asked for, do not exist, and may be created.
 fn topics_to_create(
     broker: &Broker,
+    image: &MetadataImage,
     request: &Request,
     asked: &MetadataRequest,
 ) -> BTreeSet<String> {
@@ -74,7 +106,6 @@ fn topics_to_create(
     if !is_allowed || !broker.config().auto_create_topics_enable {
         return BTreeSet::new();
     }
-    let image = broker.image();
     asked
         .topics
         .iter()
@@ -85,16 +116,17 @@ fn topics_to_create(
         .collect()
 }
 
+/// Depends on nothing but the image, the request, its listener and the address that it dialled; see [`answers`].
 fn answer(
     broker: &Broker,
+    image: &MetadataImage,
     request: &Request,
     asked: &MetadataRequest,
     failed: &[(String, ResponseError)],
 ) -> MetadataResponse {
-    let image = broker.image();
     let version = request.api_version;
     let brokers = broker
-        .live_endpoints(&request.connection)
+        .live_endpoints(image, &request.connection)
         .into_iter()
         .map(|node| {
             MetadataResponseBroker::default()
@@ -105,7 +137,7 @@ fn answer(
         })
         .collect();
     let wants_operations = asked.include_topic_authorized_operations;
-    let view = TopicView { image: &image, version, wants_operations };
+    let view = TopicView { image, version, wants_operations };
     let topics = match &asked.topics {
         None => image.topics_by_name().map(|topic| view.topic(topic)).collect(),
         Some(named) if named.is_empty() && version < FIRST_WITH_NULL_FOR_ALL => {

@@ -48,6 +48,21 @@ pub struct EncodeError {
     reason: String,
 }
 
+impl EncodeError {
+    /// The crate's error, with the answer it is about.
+    ///
+    /// # Errors
+    /// If there is one.
+    pub fn check<E: std::fmt::Display>(
+        api_key: ApiKey,
+        api_version: i16,
+        outcome: Result<(), E>,
+    ) -> Result<(), EncodeError> {
+        let told = |error: E| EncodeError { api_key, api_version, reason: error.to_string() };
+        outcome.map_err(told)
+    }
+}
+
 impl Response {
     /// Encodes an answer that holds no record bytes.
     ///
@@ -112,14 +127,10 @@ impl ResponseBuilder {
         &mut self,
         write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<(), EncodeError> {
-        write(&mut self.fields).map_err(|error| EncodeError {
-            api_key: self.api_key,
-            api_version: self.api_version,
-            reason: error.to_string(),
-        })
+        EncodeError::check(self.api_key, self.api_version, write(&mut self.fields))
     }
 
-    /// Appends record bytes without copying them.
+    /// Appends bytes that are ready, of records mostly, without copying them.
     pub fn records(&mut self, chunk: Chunk) {
         if !self.fields.is_empty() {
             self.chunks.push(Chunk::Memory(self.fields.split().freeze()));

@@ -6,6 +6,7 @@ use crate::broker_lifecycle::new_incarnation_id;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, ConfigLayers, Listener, TableValidator, TopicConfig};
 use crate::fetch_session::FetchSessions;
+use crate::handlers::metadata::answers::MetadataAnswers;
 use crate::network::listener;
 use crate::producer_ids::ProducerIds;
 use crate::quorum::{MetadataQuorumConfig, OpenQuorum, RunningQuorum};
@@ -135,6 +136,7 @@ pub(super) fn open(
             config.max_incremental_fetch_session_cache_slots,
         )),
         producer_ids: ProducerIds::new(node_id),
+        metadata_answers: MetadataAnswers::default(),
         config,
     });
     Ok(Opened { broker, quorum, dir, registration })

@@ -17,7 +17,7 @@ use append::DelayedProduce;
 use delayed::DelayedOperations;
 use flusher::Flusher;
 use partition::{AppendOutcome, DeleteRecordsError, Now, Partition};
-use ready_set::Moved;
+use ready_set::{ExpiringWait, Moved};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 use storage::log::LogError;
@@ -52,6 +52,7 @@ pub struct ReplicaManager {
     partitions: RwLock<BTreeMap<PartitionKey, Result<Arc<Partition>, NotHosted>>>,
     logs: LogManager,
     produces: Arc<DelayedOperations<DelayedProduce>>,
+    fetches: Arc<DelayedOperations<ExpiringWait>>,
     flusher: Flusher,
 }
 
@@ -63,6 +64,7 @@ impl ReplicaManager {
             partitions: RwLock::default(),
             logs,
             produces: Arc::new(DelayedOperations::new(clock)),
+            fetches: Arc::new(DelayedOperations::new(clock)),
             flusher: Flusher::default(),
         }
     }
@@ -95,6 +97,11 @@ impl ReplicaManager {
     /// Produces that wait for their acknowledgement.
     pub fn delayed_produces(&self) -> &Arc<DelayedOperations<DelayedProduce>> {
         &self.produces
+    }
+
+    /// Fetches that wait for bytes: no partition is watched here, only their deadlines.
+    pub fn delayed_fetches(&self) -> &Arc<DelayedOperations<ExpiringWait>> {
+        &self.fetches
     }
 
     /// Completes what waited for this partition, after the move was published. Call it with no partition's lock held.

@@ -114,6 +114,10 @@ pub async fn run(
         Arc::clone(broker.replica_manager().delayed_produces()).expire(),
         stopping.clone(),
     ));
+    tasks.spawn(until_stopped(
+        Arc::clone(broker.replica_manager().delayed_fetches()).expire(),
+        stopping.clone(),
+    ));
     let limits = ConnectionLimits {
         request_max_bytes: broker.config().socket_request_max_bytes,
         max_idle: broker.config().connections_max_idle,

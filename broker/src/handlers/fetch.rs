@@ -20,7 +20,7 @@ use crate::replica_manager::PartitionKey;
 use crate::replica_manager::read::{
     FetchIsolation, FetchLimits, PartitionRead, ReadError, ReadRequest,
 };
-use crate::replica_manager::ready_set::ReadySet;
+use crate::replica_manager::ready_set::{ExpiringWait, ReadySet};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
@@ -271,7 +271,10 @@ impl Fetch {
             Some(ready) => Arc::clone(ready),
             None => self.watch(),
         };
-        let deadline = self.broker.clock().to_tokio(self.deadline);
+        ready.begin_wait();
+        let delayed = Arc::clone(self.broker.replica_manager().delayed_fetches());
+        let waiting = ExpiringWait(Arc::clone(&ready));
+        let _guard = delayed.watch(Vec::new(), self.deadline, waiting);
         let mut is_expired = false;
         self.take_moved(&ready);
         loop {
@@ -282,8 +285,7 @@ impl Fetch {
                 break;
             }
             let wanted = self.limits.min_bytes.saturating_sub(self.len_bytes());
-            let enough = ready.wait(wanted as u64);
-            is_expired = tokio::time::timeout_at(deadline, enough).await.is_err();
+            is_expired = ready.wait(wanted as u64).await;
             if !self.take_moved(&ready) {
                 break;
             }

@@ -5,6 +5,7 @@
 //! misses a move: a slot is cleared before its partition is read, a partition is published before it is marked, so a
 //! move that the reader did not see marks the slot again.
 
+use super::delayed::DelayedOperation;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::sync::Notify;
 
@@ -25,6 +26,8 @@ struct State {
     is_urgent: bool,
     /// Bytes that the waiting fetch waits for.
     wanted_bytes: Option<u64>,
+    /// The waiting fetch has waited for as long as it may.
+    is_expired: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -75,8 +78,14 @@ impl ReadySet {
         queue
     }
 
-    /// Waits until so many bytes became visible since [`Self::take`], or anything else has moved.
-    pub async fn wait(&self, wanted_bytes: u64) {
+    /// A fetch begins to wait: that an earlier one of the session expired is nothing to it.
+    pub fn begin_wait(&self) {
+        self.state().is_expired = false;
+    }
+
+    /// Waits until so many bytes became visible since [`Self::take`], or anything else has moved, or the wait
+    /// expires ([`ExpiringWait`]); `true` in the last case.
+    pub async fn wait(&self, wanted_bytes: u64) -> bool {
         loop {
             let enough = self.enough.notified();
             {
@@ -84,7 +93,7 @@ impl ReadySet {
                 state.wanted_bytes = Some(wanted_bytes.max(1));
                 if state.is_enough() {
                     state.wanted_bytes = None;
-                    return;
+                    return std::mem::take(&mut state.is_expired);
                 }
             }
             enough.await;
@@ -115,7 +124,24 @@ impl State {
     }
 
     fn is_enough(&self) -> bool {
-        self.wanted_bytes.is_some_and(|wanted| self.is_urgent || self.bytes >= wanted)
+        self.wanted_bytes
+            .is_some_and(|wanted| self.is_expired || self.is_urgent || self.bytes >= wanted)
+    }
+}
+
+/// Ends a fetch's wait at its deadline: all of them share one timer, for arming one anew wakes the runtime's driver.
+#[derive(Debug)]
+pub struct ExpiringWait(pub Arc<ReadySet>);
+
+impl DelayedOperation for ExpiringWait {
+    fn is_complete(&mut self) -> bool {
+        false
+    }
+
+    fn finish(self, _is_expired: bool) {
+        let mut state = self.0.state();
+        state.is_expired = true;
+        self.0.notify(state);
     }
 }
 
@@ -180,8 +206,8 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    fn is_ready(future: &mut std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
-        future.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    fn is_ready(future: &mut std::pin::Pin<&mut impl Future<Output = bool>>) -> bool {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(false)
     }
 
     #[test]
@@ -226,6 +252,17 @@ mod tests {
         assert!(!is_ready(&mut wait));
         partition.mark(Moved::Otherwise, 5);
         assert!(is_ready(&mut wait));
+    }
+
+    #[test]
+    fn a_wait_that_expires_says_so_once() {
+        let set = Arc::new(ReadySet::default());
+        let mut wait = pin!(set.wait(5));
+        assert!(!is_ready(&mut wait));
+        ExpiringWait(Arc::clone(&set)).finish(true);
+        let poll = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(poll, Poll::Ready(true));
+        assert!(pin!(set.wait(5)).poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
 
     #[test]

@@ -8,7 +8,9 @@
 //!
 //! A log may be *absent*: it has no directory before its first append, so that becoming leader of ten
 //! thousand partitions writes nothing. And it may be *cold*: after a clean stop its ends are known, and
-//! nothing of its directory is read before it is used.
+//! nothing of its directory is read before it is used. A log that was only read since goes back to cold when it is idle.
+//!
+//! Invariant: a cold log's directory is as a clean stop left it, so loading it again makes what was dropped.
 
 mod append;
 mod flushing;
@@ -35,6 +37,7 @@ use crate::log_dir::{DiskError, LogDir};
 use crate::offset::Offset;
 use crate::producer_state::ProducerEntry;
 use crate::recovery::{self, Known, RecoveryReport};
+use crate::retention::OldestSegment;
 use crate::segment::Place;
 use crate::timestamp::Timestamp;
 use crate::topic_partition::{TopicId, TopicPartition};
@@ -142,8 +145,8 @@ pub enum LogError {
 enum Content {
     /// No directory yet.
     Absent,
-    /// Cleanly stopped, not read yet.
-    Cold,
+    /// Cleanly stopped and not changed since; what retention needs to know of it, if that is known.
+    Cold(Option<OldestSegment>),
     Loaded(Box<Loaded>),
     Damaged(Arc<str>),
     Deleted,
@@ -224,7 +227,7 @@ impl Log {
     ) -> Log {
         let partition = stopped.topic_partition.clone();
         let mut log = Log::absent(dir, stopped.topic_id, partition, config);
-        log.content = Content::Cold;
+        log.content = Content::Cold(stopped.oldest);
         log.log_start = stopped.log_start;
         log.high_watermark = stopped.high_watermark;
         log.log_end = stopped.log_end;
@@ -298,7 +301,7 @@ impl Log {
                 self.content = Content::Loaded(Box::new(Loaded::absent()));
                 self.take_pending_epoch();
             }
-            Content::Cold => {
+            Content::Cold(_) => {
                 self.dir.check_online()?;
                 let known = Known::CleanStop { log_start: self.log_start, log_end: self.log_end };
                 if let Err(error) = self.read_directory(known, now) {
@@ -462,14 +465,14 @@ impl Log {
     pub fn is_on_disk(&self) -> bool {
         match &self.content {
             Content::Absent | Content::Deleted => false,
-            Content::Cold | Content::Damaged(_) => true,
+            Content::Cold(_) | Content::Damaged(_) => true,
             Content::Loaded(loaded) => loaded.is_created,
         }
     }
 
     /// Whether its first use has to read its directory.
     pub fn is_cold(&self) -> bool {
-        matches!(self.content, Content::Cold)
+        matches!(self.content, Content::Cold(_))
     }
 
     /// Why it cannot be used, if it cannot.
@@ -596,7 +599,44 @@ impl Log {
         }
     }
 
-    /// Gives back the memory of the active segment's index and its file; they are read again when needed.
+    /// The oldest segment, for retention.
+    fn oldest_segment(&self) -> Option<OldestSegment> {
+        match &self.content {
+            Content::Cold(oldest) => *oldest,
+            Content::Loaded(loaded) => {
+                let is_last = loaded.segments.len() == 1;
+                loaded.segments.first().map(|first| OldestSegment { facts: first.facts(), is_last })
+            }
+            Content::Absent | Content::Damaged(_) | Content::Deleted => None,
+        }
+    }
+
+    /// Drops what is in memory of a log that a clean stop left and nobody changed since; it is read again when needed.
+    fn cool(&mut self) {
+        let log_end = self.log_end;
+        if self.is_changed || self.unflushed_bytes > 0 || self.progress.recovery_point() < log_end {
+            return;
+        }
+        let oldest = self.oldest_segment();
+        let Some(loaded) = self.loaded_mut() else { return };
+        // A ticket under way may still write the epochs by way of this.
+        let is_shared = Arc::strong_count(&loaded.epoch_file) > 1;
+        if is_shared || !loaded.is_as_a_clean_stop_left_it() {
+            return;
+        }
+        // An epoch that began since is not in its file before its first batch is.
+        let pending = loaded.epochs.entries().last().filter(|last| last.start_offset == log_end);
+        let pending = pending.copied();
+        let keys: Vec<u64> = loaded.segments.iter().map(|segment| segment.key()).collect();
+        for key in keys {
+            self.dir.files().forget(key);
+        }
+        self.pending_epoch = pending;
+        self.content = Content::Cold(oldest);
+    }
+
+    /// Gives back the memory of the active segment's index and its file, and of a log that was only read since a clean
+    /// stop all of it; they are read again when needed.
     ///
     /// # Errors
     /// If the index could not be written out.
@@ -605,10 +645,11 @@ impl Log {
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
         let Some(loaded) = self.loaded_mut() else { return Ok(()) };
-        match loaded.segments.last_mut() {
-            Some(active) => active.release(place),
-            None => Ok(()),
+        if let Some(active) = loaded.segments.last_mut() {
+            active.release(place)?;
         }
+        self.cool();
+        Ok(())
     }
 
     /// Its topic is deleted: nothing can be read or written any more. Returns the directory, if there is

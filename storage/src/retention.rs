@@ -17,6 +17,38 @@ pub struct SegmentFacts {
     pub largest_timestamp: Timestamp,
 }
 
+/// What retention must know of a log whose segments are not in memory: a pass stops at the first segment that must stay,
+/// so the oldest one decides whether any may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldestSegment {
+    /// It.
+    pub facts: SegmentFacts,
+    /// Whether it is the only one.
+    pub is_last: bool,
+}
+
+impl OldestSegment {
+    /// Whether [`deletable_segments`] would let any segment go of a log of `size_bytes` that begins with this one.
+    pub fn may_go(
+        &self,
+        size_bytes: u64,
+        log_start: Offset,
+        high_watermark: Offset,
+        limits: RetentionLimits,
+        now: Timestamp,
+    ) -> bool {
+        // All others as one, which by itself would stay.
+        let others = SegmentFacts {
+            next_offset: Offset::MAX,
+            size_bytes: size_bytes.saturating_sub(self.facts.size_bytes),
+            largest_timestamp: now,
+        };
+        let both = [self.facts, others];
+        let segments = if self.is_last { &both[..1] } else { &both[..] };
+        deletable_segments(segments, log_start, high_watermark, limits, now) > 0
+    }
+}
+
 /// What a topic wants kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionLimits {
@@ -102,6 +134,37 @@ mod tests {
         let (log_start, high_watermark) =
             (Offset::ZERO.plus(log_start), Offset::ZERO.plus(high_watermark));
         deletable_segments(segments, log_start, high_watermark, limits, now)
+    }
+
+    proptest! {
+        /// The oldest segment tells whether any goes.
+        #[test]
+        fn the_oldest_segment_decides(
+            sizes in prop::collection::vec((1u64..10, 0u64..200, 0i64..1000), 1..6),
+            log_start in 0u64..40,
+            visible in 0u64..20,
+            retention_ms in prop::option::of(0i64..1000),
+            retention_bytes in prop::option::of(0u64..600),
+        ) {
+            let mut next = 0;
+            let segments: Vec<SegmentFacts> = sizes
+                .iter()
+                .map(|(records, size, largest)| {
+                    next += records;
+                    facts(next, *size, *largest)
+                })
+                .collect();
+            let limits = RetentionLimits { retention_ms, retention_bytes };
+            let now = Timestamp::new(1000).unwrap();
+            let log_start = Offset::ZERO.plus(log_start.min(next));
+            let high_watermark = Offset::ZERO.plus(visible.min(next)).max(log_start);
+            let total = segments.iter().map(|segment| segment.size_bytes).sum();
+            let oldest = OldestSegment { facts: segments[0], is_last: segments.len() == 1 };
+            prop_assert_eq!(
+                oldest.may_go(total, log_start, high_watermark, limits, now),
+                deletable_segments(&segments, log_start, high_watermark, limits, now) > 0
+            );
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::log_dir::{
 use crate::offset::Offset;
 use crate::offset_index::{self, OffsetIndex, OffsetIndexBuilder, OffsetPosition};
 use crate::record_batch::BatchHeader;
+use crate::retention::SegmentFacts;
 use crate::time_index::{self, TimeIndex, TimeIndexBuilder, TimestampOffset};
 use crate::timestamp::Timestamp;
 
@@ -166,6 +167,15 @@ impl Segment {
 
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    /// What retention looks at.
+    pub(crate) fn facts(&self) -> SegmentFacts {
+        SegmentFacts {
+            next_offset: self.next_offset,
+            size_bytes: u64::from(self.size_bytes),
+            largest_timestamp: self.largest_timestamp_or_modified(),
+        }
     }
 
     /// Whether a batch must go to a new segment instead (`LogSegment.shouldRoll`).

@@ -165,7 +165,7 @@ impl Log {
     pub fn close(&mut self, now: Timestamp) -> Result<Option<StoppedLog>, LogError> {
         match &self.content {
             Content::Absent | Content::Deleted => return Ok(None),
-            Content::Cold => return Ok(Some(self.stopped())),
+            Content::Cold(_) => return Ok(Some(self.stopped())),
             // Nothing to do, and ten thousand such logs must not cost an fsync each.
             Content::Loaded(loaded) if !self.is_changed && loaded.is_created => {
                 return Ok(Some(self.stopped()));
@@ -209,6 +209,7 @@ impl Log {
             high_watermark: self.high_watermark,
             log_end: self.log_end,
             size_bytes: self.size_bytes,
+            oldest: self.oldest_segment(),
         }
     }
 }

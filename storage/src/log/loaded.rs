@@ -76,6 +76,16 @@ impl Loaded {
         }
     }
 
+    /// Whether loading it again would make the same, but for an epoch that began at the log end.
+    pub(crate) fn is_as_a_clean_stop_left_it(&self) -> bool {
+        self.is_created
+            && !self.is_new
+            && self.names_synced == self.names_version
+            && self.unsynced_snapshots.is_empty()
+            && self.unwritten_aborted.is_empty()
+            && !self.segments.iter().any(|segment| segment.has_dirty_index_files())
+    }
+
     /// Names in the directory changed.
     pub(crate) fn note_names(&mut self) {
         self.names_version += 1;

@@ -1,9 +1,9 @@
 //! Moving the log start: DeleteRecords, retention, and rolling by hand.
 
-use super::{Log, LogError};
+use super::{Content, Log, LogError};
 use crate::offset::Offset;
 use crate::retention::{RetentionLimits, SegmentFacts, deletable_segments};
-use crate::segment::Place;
+use crate::segment::{Place, Segment};
 use crate::timestamp::Timestamp;
 
 impl Log {
@@ -72,16 +72,15 @@ impl Log {
         };
         let (log_start, high_watermark, log_end) =
             (self.log_start, self.high_watermark, self.log_end);
+        if let Content::Cold(Some(oldest)) = &self.content
+            && !oldest.may_go(self.size_bytes, log_start, high_watermark, limits, now)
+        {
+            return Ok(0); // without reading ten thousand idle logs every five minutes
+        }
+        let was_used = self.is_used;
         let loaded = self.load(now)?;
-        let facts: Vec<SegmentFacts> = loaded
-            .segments
-            .iter()
-            .map(|segment| SegmentFacts {
-                next_offset: segment.next_offset(),
-                size_bytes: u64::from(segment.size_bytes()),
-                largest_timestamp: segment.largest_timestamp_or_modified(),
-            })
-            .collect();
+        let facts: Vec<SegmentFacts> = loaded.segments.iter().map(Segment::facts).collect();
+        self.is_used = was_used; // this look at it is no reason to keep it in memory
         let count = deletable_segments(&facts, log_start, high_watermark, limits, now);
         if count == 0 {
             return Ok(0);

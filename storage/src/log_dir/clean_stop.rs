@@ -3,8 +3,9 @@
 //! clean stop reads no partition's directory.
 //!
 //! The list counts only together with `.kafka_cleanshutdown`, which is written last and removed, durably,
-//! before anything is changed. Its lines, after `0` and a count:
-//! `topicId topic partition logStartOffset highWatermark logEndOffset sizeBytes`.
+//! before anything is changed. Its lines, after `1` and a count:
+//! `topicId topic partition logStartOffset highWatermark logEndOffset sizeBytes segments` and of the oldest segment
+//! `nextOffset sizeBytes largestTimestamp`, zeroes if there is none. Version `0` ended with the log's size.
 
 use std::fmt::Write as _;
 use std::io;
@@ -14,6 +15,8 @@ use super::{DiskError, LogDir, judge_checkpoint};
 use crate::checkpoint::{CheckpointError, write_atomically};
 use crate::fs::read_file;
 use crate::offset::Offset;
+use crate::retention::{OldestSegment, SegmentFacts};
+use crate::timestamp::Timestamp;
 use crate::topic_partition::{TopicId, TopicPartition};
 
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
@@ -35,6 +38,8 @@ pub struct StoppedLog {
     pub log_end: Offset,
     /// Bytes in its `.log` files.
     pub size_bytes: u64,
+    /// For retention; `None` if there is no segment, or an earlier version stopped here.
+    pub oldest: Option<OldestSegment>,
 }
 
 /// The traces of a clean stop.
@@ -109,18 +114,26 @@ impl LogDir {
 }
 
 fn encode_logs(logs: &[StoppedLog]) -> String {
-    let mut text = format!("0\n{}\n", logs.len());
+    let mut text = format!("1\n{}\n", logs.len());
     for log in logs {
+        let (segments, next_offset, size_bytes, largest) = match &log.oldest {
+            None => (0, Offset::ZERO, 0, Timestamp::ZERO),
+            Some(OldestSegment { facts, is_last }) => {
+                let segments = if *is_last { 1 } else { 2 };
+                (segments, facts.next_offset, facts.size_bytes, facts.largest_timestamp)
+            }
+        };
         let _ = writeln!(
             text,
-            "{} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {segments} {next_offset} {size_bytes} {}",
             log.topic_id,
             log.topic_partition.topic,
             log.topic_partition.partition,
             log.log_start,
             log.high_watermark,
             log.log_end,
-            log.size_bytes
+            log.size_bytes,
+            largest.value()
         );
     }
     text
@@ -129,15 +142,18 @@ fn encode_logs(logs: &[StoppedLog]) -> String {
 /// The list, whole or not at all.
 fn parse_logs(text: &str) -> Option<Vec<StoppedLog>> {
     let mut lines = text.lines();
-    if lines.next()? != "0" {
-        return None;
-    }
+    let knows_segments = match lines.next()? {
+        "0" => false,
+        "1" => true,
+        _ => return None,
+    };
     let count: usize = lines.next()?.parse().ok()?;
-    let logs: Vec<StoppedLog> = lines.map(parse_log).collect::<Option<_>>()?;
+    let logs: Vec<StoppedLog> =
+        lines.map(|line| parse_log(line, knows_segments)).collect::<Option<_>>()?;
     (logs.len() == count).then_some(logs)
 }
 
-fn parse_log(line: &str) -> Option<StoppedLog> {
+fn parse_log(line: &str, knows_segments: bool) -> Option<StoppedLog> {
     let mut words = line.split(' ');
     let topic_id = words.next()?.parse().ok()?;
     let topic = words.next()?;
@@ -145,6 +161,16 @@ fn parse_log(line: &str) -> Option<StoppedLog> {
     let mut offset = || Offset::new(words.next()?.parse().ok()?);
     let (log_start, high_watermark, log_end) = (offset()?, offset()?, offset()?);
     let size_bytes = words.next()?.parse().ok()?;
+    let mut oldest = None;
+    if knows_segments {
+        let segments: u32 = words.next()?.parse().ok()?;
+        let facts = SegmentFacts {
+            next_offset: Offset::new(words.next()?.parse().ok()?)?,
+            size_bytes: words.next()?.parse().ok()?,
+            largest_timestamp: Timestamp::new(words.next()?.parse().ok()?)?,
+        };
+        oldest = (segments > 0).then_some(OldestSegment { facts, is_last: segments == 1 });
+    }
     let ordered = log_start <= high_watermark && high_watermark <= log_end;
     (words.next().is_none() && ordered).then(|| StoppedLog {
         topic_id,
@@ -153,6 +179,7 @@ fn parse_log(line: &str) -> Option<StoppedLog> {
         high_watermark,
         log_end,
         size_bytes,
+        oldest,
     })
 }
 
@@ -188,6 +215,14 @@ mod tests {
             high_watermark: Offset::ZERO.plus(1),
             log_end: Offset::ZERO.plus(2),
             size_bytes: 99,
+            oldest: (partition > 0).then(|| OldestSegment {
+                facts: SegmentFacts {
+                    next_offset: Offset::ZERO.plus(1),
+                    size_bytes: 40,
+                    largest_timestamp: Timestamp::new(5).unwrap(),
+                },
+                is_last: partition == 1,
+            }),
         }
     }
 
@@ -209,11 +244,16 @@ mod tests {
 
     #[test]
     fn a_list_that_cannot_be_read_is_as_none() {
-        assert_eq!(parse_logs(&encode_logs(&[log(3)])), Some(vec![log(3)]));
-        let text = encode_logs(&[log(3)]);
-        for cut in 0..text.len() - 1 {
-            assert_ne!(parse_logs(&text[..cut]), Some(vec![log(3)]), "cut at {cut}");
+        for partition in 0..3 {
+            let log = log(partition);
+            let text = encode_logs(std::slice::from_ref(&log));
+            assert_eq!(parse_logs(&text), Some(vec![log.clone()]));
+            for cut in 0..text.len() - 1 {
+                assert_ne!(parse_logs(&text[..cut]), Some(vec![log.clone()]), "cut at {cut}");
+            }
         }
+        let before = "0\n1\nAQEBAQEBAQEBAQEBAQEBAQ t 0 0 1 2 99\n";
+        assert_eq!(parse_logs(before), Some(vec![log(0)]), "an earlier version's");
         assert_eq!(parse_broker_epoch("{\"version\":0,\"brokerEpoch\":-1}"), None);
         assert_eq!(parse_broker_epoch("{\"brokerEpoch\" : 12 }"), Some(12));
         assert_eq!(parse_broker_epoch(""), None);

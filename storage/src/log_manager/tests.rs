@@ -84,6 +84,19 @@ fn a_clean_stop_is_opened_without_reading_a_log() {
         let changes = fs.changes();
         let found: Vec<_> = (1..4).map(|id| values(&log_of(&manager, id, &small()))).collect();
         assert_eq!(found, before);
+        // Read only: idle, they are as they were before; and retention does not read them.
+        assert!(!lock(&log).is_cold());
+        for _ in 0..3 {
+            run_all(&manager, Instant::ZERO);
+            manager.run(Task::CloseIdleFiles, NOW);
+        }
+        manager.run(Task::Retention, NOW);
+        for (_, log) in manager.logs() {
+            assert!(lock(&log).is_cold());
+        }
+        assert_eq!(fs.open_files(), 0);
+        let again: Vec<_> = (1..4).map(|id| values(&log_of(&manager, id, &small()))).collect();
+        assert_eq!(again, before);
         manager.close(Some(9), NOW).unwrap();
         assert!(fs.changes() - changes < 20, "logs that did not change cost nothing to close");
         drop((manager, log));

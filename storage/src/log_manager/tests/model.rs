@@ -20,6 +20,7 @@ enum Op {
     Checkpoint,
     Background,
     Release,
+    Idle,
     Crash(Option<u64>),
     CleanStop,
 }
@@ -36,6 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Checkpoint),
         1 => Just(Op::Background),
         1 => Just(Op::Release),
+        2 => Just(Op::Idle),
         2 => prop::option::of(any::<u64>()).prop_map(Op::Crash),
         1 => Just(Op::CleanStop),
     ]
@@ -159,6 +161,7 @@ impl Run {
                 self.log_start = log_start;
             }
             Op::Release => lock(&log).release_memory().unwrap(),
+            Op::Idle => self.idle(),
             Op::Crash(seed) => {
                 let crash = match seed {
                     None => Crash::Process,
@@ -175,6 +178,33 @@ impl Run {
                 self.restart(Crash::PowerLosingUnsynced, true);
             }
         }
+    }
+
+    /// Whatever an idle log drops, it answers as before.
+    fn idle(&mut self) {
+        let all = |log: &mut Log| {
+            let log_end = log.offsets().log_end;
+            (
+                log.offsets(),
+                log.size_bytes(),
+                log.unflushed_bytes(),
+                log.leader_epochs(NOW).unwrap(),
+                log.producers(NOW).unwrap(),
+                log.aborted_transactions(Offset::ZERO, log_end, NOW).unwrap(),
+            )
+        };
+        let log = self.log();
+        run_all(self.manager(), self.at);
+        let before = all(&mut lock(&log));
+        for _ in 0..3 {
+            run_all(self.manager(), self.at); // takes note of what is in use
+            self.manager().run(Task::CloseIdleFiles, NOW);
+        }
+        assert_eq!(self.fs.open_files(), 0);
+        let quiet = |log: &Log| (log.offsets(), log.size_bytes(), log.unflushed_bytes());
+        let quiet = quiet(&lock(&log));
+        assert_eq!(quiet, (before.0, before.1, before.2));
+        assert_eq!(all(&mut lock(&log)), before);
     }
 
     fn resume_producers(&mut self) {

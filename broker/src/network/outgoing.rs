@@ -1,17 +1,24 @@
 //! Answers on their way out of one connection: what is ready together leaves together. Memory chunks go out as they are,
-//! file chunks through a buffer of the worker thread.
+//! file chunks through a buffer of the worker thread if they are in the page cache, and else by `sendfile`.
 //!
 //! Invariants
 //! - No file bytes are held while a socket is waited for: what it did not take is read again. So slow readers cost no
-//!   memory, however many there are; only one that met a cold page holds up to [`COLD_STEP_BYTES`].
-//! - A worker reads only what is in the page cache; the rest is read by `disk_readers`.
+//!   memory, however many there are; only where a file cannot be sent by the system, one that met a cold page holds
+//!   up to [`COLD_STEP_BYTES`].
+//! - A worker reads only what is in the page cache; `disk_readers` send or read the rest.
+//! - While one of them sends, nobody else writes to that socket.
 
 use super::response::{Chunk, Response};
 use crate::disk_readers;
 use bytes::{Buf, Bytes};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::Advice;
+use rustix::io::Errno;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use storage::log::FileSlice;
@@ -23,11 +30,17 @@ use tokio::net::TcpStream;
 const STEP_BYTES: usize = 1 << 20;
 /// What is tried again after a socket took less than a step.
 const MIN_STEP_BYTES: usize = 64 << 10;
+/// For less than that, a call of its own costs more than the copy.
+const SEND_FILE_FROM_BYTES: usize = 64 << 10;
+/// How far apart the bytes are by which it is seen what is in memory.
+const PROBE_BYTES: usize = 64 << 10;
+/// Of `send`: more follows at once. A number of Linux's, the same on all of its processors.
+const MSG_MORE: i32 = 0x8000;
 /// Bytes written before the other tasks of the thread have a turn.
 const TURN_BYTES: usize = 2 << 20;
-/// Bytes of a cold file that a connection holds until its socket takes them.
+/// Bytes of a cold file that a connection holds until its socket takes them, where the system cannot send them.
 const COLD_STEP_BYTES: usize = 64 << 10;
-/// Bytes of a cold file brought into the page cache at once.
+/// Bytes of a cold file sent or brought into the page cache at once.
 const COLD_AHEAD_BYTES: usize = 1 << 20;
 /// Pieces of one vectored write.
 const MAX_PIECES: usize = 64;
@@ -37,7 +50,15 @@ thread_local! {
     static STEP: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-type ColdRead = Pin<Box<dyn Future<Output = io::Result<Vec<u8>>> + Send>>;
+type Cold = Pin<Box<dyn Future<Output = io::Result<ColdStep>> + Send>>;
+
+/// What became of bytes that were not in memory.
+enum ColdStep {
+    /// So many went out; fewer than were tried if the socket had no more room.
+    Sent { sent: usize, tried: usize },
+    /// They were read, to be written.
+    Read(Vec<u8>),
+}
 
 /// Answers in their order, the first of them perhaps written in part.
 pub(super) struct Outgoing {
@@ -47,8 +68,11 @@ pub(super) struct Outgoing {
     memory_bytes: usize,
     /// File bytes to try at once: less for a socket that takes less.
     step_bytes: usize,
-    /// Reads the start of the first chunk, which is a file's.
-    cold_read: Option<ColdRead>,
+    /// From so many bytes on a piece of a file is sent by the system instead of being read and written; `None` once a file
+    /// system has refused that.
+    send_file_from_bytes: Option<usize>,
+    /// Sends or reads the start of the first chunk, which is a file's.
+    cold: Option<Cold>,
 }
 
 impl Outgoing {
@@ -59,7 +83,8 @@ impl Outgoing {
             size_bytes: 0,
             memory_bytes: 0,
             step_bytes: STEP_BYTES,
-            cold_read: None,
+            send_file_from_bytes: Some(SEND_FILE_FROM_BYTES),
+            cold: None,
         }
     }
 
@@ -107,19 +132,23 @@ impl Outgoing {
         stream: &TcpStream,
     ) -> Poll<io::Result<()>> {
         let enough = self.size_bytes.saturating_sub(TURN_BYTES);
-        let socket = socket2::SockRef::from(stream);
         while !self.is_empty() {
             if self.size_bytes < enough {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            ready!(self.poll_cold_read(context))?;
+            ready!(self.poll_cold(context, stream))?;
+            if self.is_empty() {
+                break;
+            }
             ready!(stream.poll_write_ready(context))?;
-            let send = |pieces: &[IoSlice<'_>]| socket.send_vectored(pieces);
             // That a socket which took less than all has no more room is said within, which saves the call to find it out.
-            match stream.try_io(Interest::WRITABLE, || self.write_step(send)) {
+            match stream.try_io(Interest::WRITABLE, || self.write_step(stream)) {
                 Ok(Step::Wrote) => {}
-                Ok(Step::Cold(slice)) => self.cold_read = Some(Box::pin(read_cold(slice))),
+                Ok(Step::Cold(slice)) => {
+                    let socket = stream.as_fd().try_clone_to_owned()?;
+                    self.cold = Some(Box::pin(send_cold(slice, socket)));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -127,11 +156,21 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_cold_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(cold_read) = &mut self.cold_read else { return Poll::Ready(Ok(())) };
-        let bytes = ready!(cold_read.as_mut().poll(context));
-        self.cold_read = None;
-        self.warm(bytes?);
+    fn poll_cold(&mut self, context: &mut Context<'_>, stream: &TcpStream) -> Poll<io::Result<()>> {
+        let Some(cold) = &mut self.cold else { return Poll::Ready(Ok(())) };
+        let step = ready!(cold.as_mut().poll(context));
+        self.cold = None;
+        match step? {
+            ColdStep::Read(bytes) => self.warm(bytes),
+            ColdStep::Sent { sent, tried } => {
+                self.advance(sent);
+                if sent < tried {
+                    // The runtime does not know yet that the socket is full. It is asked within `try_io`, so that room made
+                    // meanwhile is not missed.
+                    let _ = stream.try_io(Interest::WRITABLE, || check_writable(stream));
+                }
+            }
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -167,65 +206,99 @@ impl Outgoing {
         }
     }
 
-    /// Writes once. `WouldBlock` when the socket has no room left, even if it took something.
-    fn write_step(
-        &mut self,
-        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<Step> {
-        STEP.with_borrow_mut(|buffer| {
-            let file_bytes = self.file_bytes_ahead();
-            if buffer.len() < file_bytes {
-                buffer.resize(file_bytes, 0);
-            }
-            let mut room = &mut buffer[..file_bytes];
-            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
-            let (mut count, mut total) = (0, 0);
-            for chunk in self.chunks.iter().take(MAX_PIECES) {
-                let size = match chunk {
-                    Chunk::Memory(bytes) => {
-                        pieces[count] = IoSlice::new(bytes);
-                        bytes.len()
-                    }
-                    Chunk::File(slice) => {
-                        let wanted = slice.size_bytes.min(room.len());
-                        let (part, behind) = std::mem::take(&mut room).split_at_mut(wanted);
-                        room = behind;
-                        let read = match slice.file.read_cached_at(part, slice.position) {
-                            Ok(0) if wanted > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                            Ok(read) => read,
-                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                            Err(error) => return Err(error),
-                        };
-                        if read == 0 && wanted > 0 && total == 0 {
-                            return Ok(Step::Cold(slice.clone()));
-                        }
-                        pieces[count] = IoSlice::new(&part[..read]);
-                        read
-                    }
-                };
-                count += 1;
-                total += size;
-                if size < chunk.size_bytes() {
-                    break;
-                }
-            }
-            let sent = taken(send(&pieces[..count])?)?;
-            self.advance(sent);
-            if sent < total {
-                self.step_bytes = (2 * sent).clamp(MIN_STEP_BYTES, STEP_BYTES);
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            self.step_bytes = (2 * self.step_bytes).min(STEP_BYTES);
-            Ok(Step::Wrote)
-        })
+    /// The file, if its slice is to be sent by the system.
+    fn sendable<'a>(&self, slice: &'a FileSlice) -> Option<BorrowedFd<'a>> {
+        self.send_file_from_bytes
+            .filter(|from_bytes| slice.size_bytes >= *from_bytes)
+            .and_then(|_| slice.file.descriptor())
     }
 
-    /// File bytes that the next step may take, which is what the buffer must hold.
+    /// Writes once: a large piece of a file by the system, what comes before it in one call. `WouldBlock` when the socket
+    /// has no room left, even if it took something.
+    fn write_step(&mut self, socket: &impl Socket) -> io::Result<Step> {
+        if let Some(Chunk::File(slice)) = self.chunks.front()
+            && let Some(file) = self.sendable(slice)
+        {
+            let tried = cached_bytes_ahead(slice)?;
+            if tried == 0 {
+                return Ok(Step::Cold(slice.clone()));
+            }
+            match socket.send_file(file, slice.position, tried) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // Less than was tried need not mean a full socket; the next call says so.
+                Ok(sent) => self.advance(sent),
+                Err(Errno::INTR) => {}
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    self.send_file_from_bytes = None;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(Step::Wrote);
+        }
+        STEP.with_borrow_mut(|buffer| self.write_pieces(socket, buffer))
+    }
+
+    fn write_pieces(&mut self, socket: &impl Socket, buffer: &mut Vec<u8>) -> io::Result<Step> {
+        let file_bytes = self.file_bytes_ahead();
+        if buffer.len() < file_bytes {
+            buffer.resize(file_bytes, 0);
+        }
+        let mut room = &mut buffer[..file_bytes];
+        let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+        let (mut count, mut total) = (0, 0);
+        let mut more_follows = false;
+        for chunk in self.chunks.iter().take(MAX_PIECES) {
+            let size = match chunk {
+                Chunk::Memory(bytes) => {
+                    pieces[count] = IoSlice::new(bytes);
+                    bytes.len()
+                }
+                Chunk::File(slice) if self.sendable(slice).is_some() => {
+                    more_follows = true;
+                    break;
+                }
+                Chunk::File(slice) => {
+                    let wanted = slice.size_bytes.min(room.len());
+                    let (part, behind) = std::mem::take(&mut room).split_at_mut(wanted);
+                    room = behind;
+                    let read = match slice.file.read_cached_at(part, slice.position) {
+                        Ok(0) if wanted > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        Ok(read) => read,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                        Err(error) => return Err(error),
+                    };
+                    if read == 0 && wanted > 0 && total == 0 {
+                        return Ok(Step::Cold(slice.clone()));
+                    }
+                    pieces[count] = IoSlice::new(&part[..read]);
+                    read
+                }
+            };
+            count += 1;
+            total += size;
+            if size < chunk.size_bytes() {
+                break;
+            }
+        }
+        let sent = taken(socket.send(&pieces[..count], more_follows)?)?;
+        self.advance(sent);
+        if sent < total {
+            self.step_bytes = (2 * sent).clamp(MIN_STEP_BYTES, STEP_BYTES);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.step_bytes = (2 * self.step_bytes).min(STEP_BYTES);
+        Ok(Step::Wrote)
+    }
+
+    /// File bytes that the next step may read, which is what the buffer must hold.
     fn file_bytes_ahead(&self) -> usize {
         let mut bytes = 0;
         for chunk in self.chunks.iter().take(MAX_PIECES) {
-            if matches!(chunk, Chunk::File(_)) {
-                bytes += chunk.size_bytes();
+            if let Chunk::File(slice) = chunk {
+                if self.sendable(slice).is_some() {
+                    break;
+                }
+                bytes += slice.size_bytes;
             }
             if bytes >= self.step_bytes {
                 return self.step_bytes;
@@ -233,6 +306,56 @@ impl Outgoing {
         }
         bytes
     }
+}
+
+/// What answers are written to; it does not block.
+trait Socket {
+    /// `more_follows` at once, so that the system may wait to fill its packets.
+    fn send(&self, pieces: &[IoSlice<'_>], more_follows: bool) -> io::Result<usize>;
+
+    /// Sends `size_bytes` of a file from `position` on; 0 at its end.
+    fn send_file(
+        &self,
+        file: BorrowedFd<'_>,
+        position: u64,
+        size_bytes: usize,
+    ) -> Result<usize, Errno>;
+}
+
+impl Socket for TcpStream {
+    fn send(&self, pieces: &[IoSlice<'_>], more_follows: bool) -> io::Result<usize> {
+        let flags = if more_follows { MSG_MORE } else { 0 };
+        socket2::SockRef::from(self).send_vectored_with_flags(pieces, flags)
+    }
+
+    fn send_file(
+        &self,
+        file: BorrowedFd<'_>,
+        mut position: u64,
+        size_bytes: usize,
+    ) -> Result<usize, Errno> {
+        rustix::fs::sendfile(self, file, Some(&mut position), size_bytes)
+    }
+}
+
+/// About how many of the first bytes of a slice are in memory, at most [`STEP_BYTES`]. The page cache comes and goes by runs of
+/// pages: one byte in each run is asked for. One that went unseen makes a worker wait for one read; nothing worse.
+fn cached_bytes_ahead(slice: &FileSlice) -> io::Result<usize> {
+    let size_bytes = slice.size_bytes.min(STEP_BYTES);
+    let mut ahead = 0;
+    let mut at = 0;
+    while ahead < size_bytes {
+        match slice.file.read_cached_at(&mut [0], slice.position + at as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+        // What is behind the last byte asked for is sent only if the end of the slice is there too.
+        ahead = if at + 1 == size_bytes { size_bytes } else { at };
+        at = (at + PROBE_BYTES).min(size_bytes - 1);
+    }
+    Ok(ahead)
 }
 
 /// What a step came to.
@@ -252,16 +375,55 @@ fn taken(count: usize) -> io::Result<usize> {
     if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
 }
 
-/// Reads the first bytes of a slice from the disk, and has those behind them read into the page cache.
-async fn read_cold(slice: FileSlice) -> io::Result<Vec<u8>> {
-    let read = disk_readers::run(move || {
-        let mut bytes = vec![0; slice.size_bytes.min(COLD_AHEAD_BYTES)];
-        slice.file.read_exact_at(&mut bytes, slice.position)?;
-        bytes.truncate(COLD_STEP_BYTES);
-        bytes.shrink_to_fit();
-        Ok(bytes)
+/// Sends the first bytes of a slice from the disk to a socket that does not block, or reads them.
+async fn send_cold(slice: FileSlice, socket: OwnedFd) -> io::Result<ColdStep> {
+    let step = disk_readers::run(move || match slice.file.descriptor() {
+        Some(file) => send_file(&slice, file, &socket).unwrap_or_else(|| read_cold(&slice)),
+        None => read_cold(&slice),
     });
-    read.await.unwrap_or(Err(io::ErrorKind::Interrupted.into()))
+    step.await.unwrap_or(Err(io::ErrorKind::Interrupted.into()))
+}
+
+/// `None` where the system cannot send such a file.
+fn send_file(
+    slice: &FileSlice,
+    file: BorrowedFd<'_>,
+    socket: &OwnedFd,
+) -> Option<io::Result<ColdStep>> {
+    let tried = slice.size_bytes.min(COLD_AHEAD_BYTES);
+    // Asked for at once, so that the disk is not asked page run by page run; only a hint.
+    let size = NonZeroU64::new(tried as u64)?;
+    let _ = rustix::fs::fadvise(file, slice.position, Some(size), Advice::WillNeed);
+    loop {
+        let mut position = slice.position;
+        return Some(match rustix::fs::sendfile(socket, file, Some(&mut position), tried) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => Ok(ColdStep::Sent { sent, tried }),
+            Err(Errno::AGAIN) => Ok(ColdStep::Sent { sent: 0, tried }),
+            Err(Errno::INTR) => continue,
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return None,
+            Err(error) => Err(error.into()),
+        });
+    }
+}
+
+/// Reads the first bytes, and has those behind them read into the page cache.
+fn read_cold(slice: &FileSlice) -> io::Result<ColdStep> {
+    let mut bytes = vec![0; slice.size_bytes.min(COLD_AHEAD_BYTES)];
+    slice.file.read_exact_at(&mut bytes, slice.position)?;
+    bytes.truncate(COLD_STEP_BYTES);
+    bytes.shrink_to_fit();
+    Ok(ColdStep::Read(bytes))
+}
+
+/// `WouldBlock` when the socket has no room.
+fn check_writable(stream: &TcpStream) -> io::Result<()> {
+    let mut sockets = [PollFd::new(stream, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut sockets, Some(&now)) {
+        Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -270,12 +432,15 @@ mod tests {
     use proptest::prelude::*;
     use std::path::Path;
     use std::sync::Arc;
+    use storage::fs::real::RealFs;
     use storage::fs::simulated::SimulatedFs;
     use storage::fs::{Fs, FsFile, OpenMode};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
 
-    /// A file of which reads without the disk see only every second byte range of 50.
+    /// A file of which reads without the disk see only the even ones of its ranges of so many bytes.
     #[derive(Debug)]
-    struct HalfCold(Arc<dyn FsFile>);
+    struct HalfCold(Arc<dyn FsFile>, u64);
 
     impl FsFile for HalfCold {
         fn size_bytes(&self) -> io::Result<u64> {
@@ -285,10 +450,10 @@ mod tests {
             self.0.read_at(buffer, position)
         }
         fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-            if (position / 50) % 2 == 1 {
+            if (position / self.1) % 2 == 1 {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            let warm = (50 - position % 50) as usize;
+            let warm = (self.1 - position % self.1) as usize;
             let size = buffer.len().min(warm);
             self.0.read_at(&mut buffer[..size], position)
         }
@@ -304,8 +469,8 @@ mod tests {
         fn map(&self) -> io::Result<storage::index_file::MappedBytes> {
             self.0.map()
         }
-        fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-            None
+        fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+            self.0.descriptor()
         }
     }
 
@@ -315,6 +480,45 @@ mod tests {
         file
     }
 
+    /// One that the system can send.
+    fn real_file_with(content: &[u8]) -> Arc<dyn FsFile> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealFs::new().open(&dir.path().join("f"), OpenMode::Create).unwrap();
+        file.write_at(&mut [IoSlice::new(content)], 0).unwrap();
+        file
+    }
+
+    /// Takes at most `room` bytes a call.
+    struct Taking {
+        room: usize,
+        out: RefCell<Vec<u8>>,
+        refuses_files: bool,
+    }
+
+    impl Socket for Taking {
+        fn send(&self, pieces: &[IoSlice<'_>], _more_follows: bool) -> io::Result<usize> {
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+            let taken = all.len().min(self.room);
+            self.out.borrow_mut().extend_from_slice(&all[..taken]);
+            Ok(taken)
+        }
+
+        fn send_file(
+            &self,
+            file: BorrowedFd<'_>,
+            position: u64,
+            size_bytes: usize,
+        ) -> Result<usize, Errno> {
+            if self.refuses_files {
+                return Err(Errno::INVAL);
+            }
+            let mut bytes = vec![0; size_bytes.min(self.room)];
+            let read = rustix::io::pread(file, &mut bytes, position)?;
+            self.out.borrow_mut().extend_from_slice(&bytes[..read]);
+            Ok(read)
+        }
+    }
+
     proptest! {
         /// Whatever a socket takes at once and whatever is cold, the bytes go out once and in order.
         #[test]
@@ -322,11 +526,16 @@ mod tests {
             parts in prop::collection::vec((any::<bool>(), 0usize..300), 0..100),
             takes in prop::collection::vec(1usize..400, 1..20),
             is_half_cold in any::<bool>(),
+            send_file_from_bytes in prop::option::of(1usize..200),
+            refuses_files in any::<bool>(),
         ) {
             let content: Vec<u8> = (0..1000u32).map(|at| at as u8 ^ (at >> 8) as u8).collect();
-            let mut file = file_with(&content);
+            let mut file = match send_file_from_bytes {
+                None => file_with(&content),
+                Some(_) => real_file_with(&content),
+            };
             if is_half_cold {
-                file = Arc::new(HalfCold(file));
+                file = Arc::new(HalfCold(file, 50));
             }
             let mut wanted = Vec::new();
             let mut chunks = Vec::new();
@@ -341,32 +550,26 @@ mod tests {
                 });
             }
             let mut outgoing = Outgoing::new();
+            outgoing.send_file_from_bytes = send_file_from_bytes;
             chunks.into_iter().for_each(|chunk| outgoing.push_chunk(chunk));
             prop_assert_eq!(outgoing.size_bytes(), wanted.len());
-            let mut out = Vec::new();
+            let mut socket = Taking { room: 0, out: RefCell::default(), refuses_files };
             let mut takes = takes.iter().cycle();
             while !outgoing.is_empty() {
-                let mut room = *takes.next().unwrap();
-                let before = out.len();
-                let step = outgoing.write_step(|pieces| {
-                    for piece in pieces {
-                        let taken = piece.len().min(room);
-                        out.extend_from_slice(&piece[..taken]);
-                        room -= taken;
-                    }
-                    Ok(out.len() - before)
-                });
+                socket.room = *takes.next().unwrap();
+                let before = socket.out.borrow().len();
+                let step = outgoing.write_step(&socket);
                 match step {
                     Ok(Step::Wrote) => {}
                     Ok(Step::Cold(slice)) => {
-                        prop_assert!(is_half_cold && out.len() == before);
+                        prop_assert!(is_half_cold && socket.out.borrow().len() == before);
                         let bytes = slice.read().unwrap();
                         outgoing.warm(bytes);
                     }
                     Err(error) => prop_assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
                 }
             }
-            prop_assert_eq!(out, wanted);
+            prop_assert_eq!(socket.out.into_inner(), wanted);
             prop_assert_eq!((outgoing.size_bytes(), outgoing.memory_bytes()), (0, 0));
         }
     }
@@ -376,8 +579,77 @@ mod tests {
         let slice = FileSlice { file: file_with(b"abc"), position: 1, size_bytes: 5 };
         let mut outgoing = Outgoing::new();
         outgoing.push_chunk(Chunk::File(slice));
-        assert!(matches!(outgoing.write_step(|pieces| Ok(pieces[0].len())), Ok(Step::Wrote)));
-        let error = outgoing.write_step(|_| Ok(1)).err().unwrap();
+        let socket = Taking { room: 100, out: RefCell::default(), refuses_files: false };
+        assert!(matches!(outgoing.write_step(&socket), Ok(Step::Wrote)));
+        let error = outgoing.write_step(&socket).err().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_file_that_the_system_was_to_send_and_that_ends_too_soon_ends_the_answer() {
+        let file = real_file_with(&[7; 100]);
+        let mut outgoing = Outgoing::new();
+        outgoing.send_file_from_bytes = Some(1);
+        outgoing.push_chunk(Chunk::File(FileSlice { file, position: 50, size_bytes: 60 }));
+        let socket = Taking { room: 100, out: RefCell::default(), refuses_files: false };
+        let failed = loop {
+            match outgoing.write_step(&socket) {
+                Ok(Step::Cold(slice)) => break slice.read().err(),
+                Ok(Step::Wrote) => {}
+                Err(error) => break Some(error),
+            }
+        };
+        assert_eq!(failed.unwrap().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// Everything, over a real socket whose reader is slow; the file's pages are cold to the workers by turns.
+    async fn over_a_socket(file: Arc<dyn FsFile>, content: &[u8]) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let writer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut reader, _) = listener.accept().await.unwrap();
+        let mut outgoing = Outgoing::new();
+        for position in [0, content.len() / 2] {
+            outgoing.push_chunk(Chunk::Memory(Bytes::from_static(b"head")));
+            let size_bytes = content.len() / 2;
+            let file = file.clone();
+            outgoing.push_chunk(Chunk::File(FileSlice {
+                file,
+                position: position as u64,
+                size_bytes,
+            }));
+        }
+        let writing = tokio::spawn(async move {
+            std::future::poll_fn(|context| outgoing.poll_write(context, &writer)).await
+        });
+        let mut read = Vec::new();
+        let mut step = vec![0; 100_000];
+        loop {
+            let count = reader.read(&mut step).await.unwrap();
+            if count == 0 {
+                break;
+            }
+            read.extend_from_slice(&step[..count]);
+            tokio::task::yield_now().await;
+        }
+        writing.await.unwrap().unwrap();
+        read
+    }
+
+    #[tokio::test]
+    async fn large_pieces_of_a_file_arrive_whole_whether_in_memory_or_not() {
+        let content: Vec<u8> = (0..8_000_000u32).map(|at| (at ^ (at >> 8)) as u8).collect();
+        let half = content.len() / 2;
+        let wanted = [b"head", &content[..half], b"head", &content[half..]].concat();
+        let file = real_file_with(&content);
+        assert!(over_a_socket(file.clone(), &content).await == wanted, "in memory");
+        assert!(
+            over_a_socket(Arc::new(HalfCold(file, 300_000)), &content).await == wanted,
+            "on disk"
+        );
+        let file = file_with(&content);
+        assert!(
+            over_a_socket(Arc::new(HalfCold(file, 300_000)), &content).await == wanted,
+            "on no real disk"
+        );
     }
 }

@@ -12,12 +12,10 @@ use super::response::{Chunk, Response};
 use crate::disk_readers;
 use bytes::{Buf, Bytes};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::Advice;
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -391,9 +389,6 @@ fn send_file(
     socket: &OwnedFd,
 ) -> Option<io::Result<ColdStep>> {
     let tried = slice.size_bytes.min(COLD_AHEAD_BYTES);
-    // Asked for at once, so that the disk is not asked page run by page run; only a hint.
-    let size = NonZeroU64::new(tried as u64)?;
-    let _ = rustix::fs::fadvise(file, slice.position, Some(size), Advice::WillNeed);
     loop {
         let mut position = slice.position;
         return Some(match rustix::fs::sendfile(socket, file, Some(&mut position), tried) {

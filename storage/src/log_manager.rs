@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub use background::{Task, TaskOutcome};
 pub use start::{OfflineLog, StartReport};
 
+use crate::flush::in_parallel;
 use crate::instant::Instant;
 use crate::log::{Log, LogConfig, LogError};
 use crate::log_dir::names::{DELETE_SUFFIX, set_aside_name};
@@ -166,8 +167,11 @@ impl LogManager {
     pub fn close(&self, broker_epoch: Option<i64>, now: Timestamp) -> Result<(), LogError> {
         let mut stopped = Vec::new();
         let mut result = Ok(());
-        for (_, log) in self.logs() {
-            match lock(&log).close(now) {
+        let logs = self.logs();
+        for closed in
+            in_parallel(self.dir.fs().sync_threads(), &logs, |(_, log)| lock(log).close(now))
+        {
+            match closed {
                 Ok(log) => stopped.extend(log),
                 Err(error) => result = result.and(Err(error)),
             }

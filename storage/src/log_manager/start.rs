@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::background::Schedule;
 use super::{KnownPartition, LogId, LogManager, LogManagerConfig, SharedLog, State};
 use crate::checkpoint::{CheckpointError, PARTITION_METADATA_FILE, read_partition_metadata};
+use crate::flush::in_parallel;
 use crate::instant::Instant;
 use crate::log::{Log, LogError};
 use crate::log_dir::names::{DELETE_SUFFIX, STRAY_SUFFIX, set_aside_name};
@@ -205,30 +205,9 @@ fn recover_all(
         let config = item.known.config.clone();
         Log::recover(dir.clone(), item.topic_id, partition, config, checkpoints, now)
     };
-    let threads = config.recovery_threads.min(to_recover.len());
-    let mut results: Vec<_> = if threads <= 1 {
-        to_recover.iter().map(recover).enumerate().collect()
-    } else {
-        let next = AtomicUsize::new(0);
-        let found = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some((at, item)) = {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        to_recover.get(at).map(|item| (at, item))
-                    } {
-                        let result = recover(item);
-                        found.lock().expect("nothing panics here").push((at, result));
-                    }
-                });
-            }
-        });
-        found.into_inner().expect("all threads have ended")
-    };
-    results.sort_by_key(|(at, _)| *at);
+    let results = in_parallel(config.recovery_threads, to_recover, recover);
     let mut logs = Vec::new();
-    for ((_, result), item) in results.into_iter().zip(to_recover) {
+    for (result, item) in results.into_iter().zip(to_recover) {
         let partition = item.known.topic_partition.clone();
         let id = (item.topic_id, partition.partition);
         match result {

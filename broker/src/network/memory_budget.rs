@@ -202,7 +202,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Marks accounts with a backlog, oldest first, until what they will give back is enough.
+    /// Marks accounts with a backlog, oldest first, until what they will give back is enough. They get nothing more.
     fn evict(&mut self) -> Vec<Waker> {
         let Some(capacity) = self.capacity_bytes else { return Vec::new() };
         let mut woken = Vec::new();
@@ -214,6 +214,9 @@ impl MemoryBudget {
                 account.is_evicted = true;
                 self.evicting_bytes += account.pooled_bytes;
                 woken.extend(account.waker.clone());
+                if account.asks_bytes.take().is_some() {
+                    self.askers.retain(|asker| *asker != id);
+                }
             }
         }
         woken
@@ -330,6 +333,24 @@ mod tests {
         assert_eq!(evicted, [true, false, false, false]);
         drop(budget.close(old));
         assert!(budget.settle(new, 40, true, noop()).is_empty(), "there is room again");
+    }
+
+    #[test]
+    fn who_is_evicted_is_granted_nothing_more_and_all_that_it_held_comes_back() {
+        let mut budget = MemoryBudget::new(Some(100));
+        let [asking, large, finisher, newest] = [(); 4].map(|()| budget.open());
+        drop(budget.settle(asking, 10, true, noop()));
+        drop(budget.settle(large, 90, true, noop()));
+        assert!(budget.ask(finisher, 10, noop()).is_finisher);
+        assert_eq!(budget.ask(asking, 20, noop()).granted_bytes, 10);
+        assert_eq!(budget.settle(newest, 95, true, noop()).len(), 2);
+        assert!(budget.standing(asking).is_evicted && budget.standing(large).is_evicted);
+        for id in [large, finisher, newest] {
+            drop(budget.close(id));
+            assert_eq!(budget.standing(asking).granted_bytes, 10);
+        }
+        drop(budget.close(asking));
+        assert_eq!((budget.used_bytes, budget.evicting_bytes), (0, 0));
     }
 
     #[test]

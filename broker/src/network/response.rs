@@ -85,6 +85,12 @@ impl Response {
         Response { chunks }
     }
 
+    /// Bytes of it that are in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let in_memory = self.chunks.iter().filter(|chunk| matches!(chunk, Chunk::Memory(_)));
+        in_memory.map(Chunk::size_bytes).sum()
+    }
+
     /// The pieces, in order.
     pub fn into_chunks(self) -> Vec<Chunk> {
         self.chunks

@@ -86,6 +86,38 @@ async fn answers_leave_in_the_order_of_the_requests_whichever_is_ready_first() {
 }
 
 #[tokio::test]
+async fn answers_that_wait_for_their_turn_behind_another_are_bounded_like_those_that_wait_to_be_read()
+ {
+    let (sender, receiver) = oneshot::channel::<()>();
+    let receiver = Mutex::new(Some(receiver));
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
+    let shared = shared(limits(), move |frame| {
+        if &frame[..] != b"later" {
+            counted.fetch_add(1, Ordering::Relaxed);
+            return Ok(Reply::Now(answer(&vec![1; MAX_UNWRITTEN_BYTES])));
+        }
+        let receiver = receiver.lock().unwrap().take().unwrap();
+        Ok(Reply::Waiting(Box::pin(async move {
+            receiver.await.unwrap();
+            Some(answer(b"later"))
+        })))
+    });
+    let Served { mut client, _stop, .. } = served(&shared).await;
+    client.write_all(&[framed(b"later"), framed(b"now").repeat(10).into()].concat()).await.unwrap();
+    // The runtime has one thread: what came at once is handled in one turn.
+    while made.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(made.load(Ordering::Relaxed), 1);
+    sender.send(()).unwrap();
+    assert_eq!(read_answer(&mut client).await, b"later");
+    for _ in 0..10 {
+        assert_eq!(read_answer(&mut client).await.len(), MAX_UNWRITTEN_BYTES);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_while_its_fetch_waits_is_noticed() {
     let shared = shared(limits(), |_| Ok(Reply::Serial(Box::pin(std::future::pending()))));
     let Served { mut client, task, _stop } = served(&shared).await;

@@ -9,7 +9,7 @@
 //! - While one of them sends, nobody else writes to that socket.
 
 use super::response::{Chunk, Response};
-use crate::disk_readers;
+use crate::disk_readers::{self, Permit};
 use bytes::{Buf, Bytes};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -48,7 +48,13 @@ thread_local! {
     static STEP: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-type Cold = Pin<Box<dyn Future<Output = io::Result<ColdStep>> + Send>>;
+/// Bytes that are not in memory, on their way.
+enum Cold {
+    /// They wait for a disk reader, and hold nothing meanwhile: no descriptor either, of which the process has few.
+    Queued(FileSlice, Pin<Box<dyn Future<Output = Option<Permit>> + Send>>),
+    /// It sends or reads them, with a descriptor of its own for the socket.
+    Step(Pin<Box<dyn Future<Output = io::Result<ColdStep>> + Send>>),
+}
 
 /// What became of bytes that were not in memory.
 enum ColdStep {
@@ -144,8 +150,7 @@ impl Outgoing {
             match stream.try_io(Interest::WRITABLE, || self.write_step(stream)) {
                 Ok(Step::Wrote) => {}
                 Ok(Step::Cold(slice)) => {
-                    let socket = stream.as_fd().try_clone_to_owned()?;
-                    self.cold = Some(Box::pin(send_cold(slice, socket)));
+                    self.cold = Some(Cold::Queued(slice, Box::pin(disk_readers::permit())));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -155,8 +160,14 @@ impl Outgoing {
     }
 
     fn poll_cold(&mut self, context: &mut Context<'_>, stream: &TcpStream) -> Poll<io::Result<()>> {
-        let Some(cold) = &mut self.cold else { return Poll::Ready(Ok(())) };
-        let step = ready!(cold.as_mut().poll(context));
+        if let Some(Cold::Queued(slice, permit)) = &mut self.cold {
+            let permit = ready!(permit.as_mut().poll(context));
+            let permit = permit.ok_or(io::ErrorKind::Interrupted)?;
+            let socket = stream.as_fd().try_clone_to_owned()?;
+            self.cold = Some(Cold::Step(Box::pin(send_cold(permit, slice.clone(), socket))));
+        }
+        let Some(Cold::Step(step)) = &mut self.cold else { return Poll::Ready(Ok(())) };
+        let step = ready!(step.as_mut().poll(context));
         self.cold = None;
         match step? {
             ColdStep::Read(bytes) => self.warm(bytes),
@@ -374,8 +385,8 @@ fn taken(count: usize) -> io::Result<usize> {
 }
 
 /// Sends the first bytes of a slice from the disk to a socket that does not block, or reads them.
-async fn send_cold(slice: FileSlice, socket: OwnedFd) -> io::Result<ColdStep> {
-    let step = disk_readers::run(move || match slice.file.descriptor() {
+async fn send_cold(permit: Permit, slice: FileSlice, socket: OwnedFd) -> io::Result<ColdStep> {
+    let step = disk_readers::run_permitted(permit, move || match slice.file.descriptor() {
         Some(file) => send_file(&slice, file, &socket).unwrap_or_else(|| read_cold(&slice)),
         None => read_cold(&slice),
     });
@@ -595,6 +606,33 @@ mod tests {
             }
         };
         assert_eq!(failed.unwrap().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn while_an_answer_queues_for_the_disk_it_holds_no_descriptor() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let writer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut reader, _) = listener.accept().await.unwrap();
+        let mut outgoing = Outgoing::new();
+        let file = Arc::new(HalfCold(real_file_with(&[7; 100_000]), 10_000));
+        outgoing.push_chunk(Chunk::File(FileSlice { file, position: 0, size_bytes: 100_000 }));
+        let mut permits = Vec::new();
+        for _ in 0..disk_readers::MAX_DISK_READERS {
+            permits.push(disk_readers::permit().await.unwrap());
+        }
+        std::future::poll_fn(|context| {
+            assert!(outgoing.poll_write(context, &writer).is_pending());
+            // Until it is seen that the socket may be written to.
+            if outgoing.cold.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert!(matches!(outgoing.cold, Some(Cold::Queued(..))));
+        drop(permits);
+        std::future::poll_fn(|context| outgoing.poll_write(context, &writer)).await.unwrap();
+        drop(writer);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        assert!(read == [7; 100_000]);
     }
 
     /// Everything, over a real socket whose reader is slow; the file's pages are cold to the workers by turns.

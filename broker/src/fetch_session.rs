@@ -395,6 +395,7 @@ impl Session {
         if let Some(cached) = self.partitions.remove(key) {
             self.order.remove(&cached.order);
             self.keys[cached.slot as usize] = None;
+            self.ready.retire(cached.slot);
             self.free_slots.push(cached.slot);
         }
     }

@@ -16,6 +16,10 @@ use storage::log::{FetchedRecords, OffsetSnapshot, ReadError as LogReadError};
 use storage::offset::Offset;
 use storage::timestamp::Timestamp;
 
+/// How often a read is planned anew because a truncation or deletion has overtaken it. More than that, and a file is gone
+/// that nobody here has deleted.
+const MAX_PLANS: u32 = 16;
+
 /// How far a consumer may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchIsolation {
@@ -286,7 +290,9 @@ impl ReplicaManager {
         }
         let limit = usize::try_from(position.max_bytes).map_err(|_| ReadError::NegativeLimit)?;
         let now = self.clock().wall();
+        let mut plans_left = MAX_PLANS;
         loop {
+            plans_left -= 1;
             let PlannedRead { snapshot, records: plan, diverging_epoch } =
                 partition.plan_read(&position, isolation, waits, now)?;
             let is_at_end = plan.is_none() && diverging_epoch.is_none();
@@ -298,7 +304,7 @@ impl ReplicaManager {
                 records = match plan.execute(limit.min(room_bytes), needs_one_batch) {
                     Ok(records) => records,
                     // A truncation or deletion has overtaken the plan.
-                    Err(LogReadError::Superseded) => continue,
+                    Err(LogReadError::Superseded) if plans_left > 0 => continue,
                     Err(error) => return Err(ReadError::from_log(error)),
                 };
                 if isolation == FetchIsolation::LastStable {

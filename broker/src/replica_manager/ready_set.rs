@@ -34,6 +34,8 @@ struct State {
 struct Slot {
     is_queued: bool,
     visible_bytes: u64,
+    /// How often the slot was given up: who watched for an earlier one means another partition.
+    generation: u64,
 }
 
 /// What a mover says of a partition.
@@ -78,6 +80,15 @@ impl ReadySet {
         queue
     }
 
+    /// The slot's partition is not in the set any more: whoever still marks it for that one is not heard.
+    pub fn retire(&self, slot: u32) {
+        let mut state = self.state();
+        if let Some(slot) = state.slots.get_mut(slot as usize) {
+            slot.generation += 1;
+            slot.visible_bytes = 0;
+        }
+    }
+
     /// A fetch begins to wait: that an earlier one of the session expired is nothing to it.
     pub fn begin_wait(&self) {
         self.state().is_expired = false;
@@ -100,8 +111,12 @@ impl ReadySet {
         }
     }
 
-    fn mark(&self, slot: u32, moved: Moved, visible_bytes: u64) {
+    /// Whether the slot is still that of the one who watched it.
+    fn mark(&self, slot: u32, generation: u64, moved: Moved, visible_bytes: u64) -> bool {
         let mut state = self.state();
+        if state.slots[slot as usize].generation != generation {
+            return false;
+        }
         state.queue(slot);
         let entry = &mut state.slots[slot as usize];
         let before = entry.visible_bytes;
@@ -109,6 +124,7 @@ impl ReadySet {
         state.bytes += visible_bytes.saturating_sub(before);
         state.is_urgent |= moved == Moved::Otherwise;
         self.notify(state);
+        true
     }
 }
 
@@ -148,32 +164,40 @@ impl DelayedOperation for ExpiringWait {
 /// Who watches one partition. No memory while nobody does.
 #[derive(Debug, Default)]
 pub struct Watchers {
-    watching: Mutex<Vec<(Weak<ReadySet>, u32)>>,
+    watching: Mutex<Vec<Watcher>>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    set: Weak<ReadySet>,
+    slot: u32,
+    generation: u64,
 }
 
 impl Watchers {
     /// Marks `slot` of `set` from now on whenever the partition moves; a set watches a partition in one slot.
     /// `visible_bytes` as published before.
     pub fn watch(&self, set: &Arc<ReadySet>, slot: u32, visible_bytes: u64) {
-        {
+        let generation = {
             let mut state = set.state();
             let index = slot as usize;
             if index >= state.slots.len() {
                 state.slots.resize(index + 1, Slot::default());
             }
             state.slots[index].visible_bytes = visible_bytes;
-        }
+            state.slots[index].generation
+        };
         let mut watching = self.watching();
         let mut is_known = false;
-        watching.retain_mut(|(other, at)| {
-            if std::ptr::eq(other.as_ptr(), Arc::as_ptr(set)) {
-                *at = slot;
+        watching.retain_mut(|watcher| {
+            if std::ptr::eq(watcher.set.as_ptr(), Arc::as_ptr(set)) {
+                (watcher.slot, watcher.generation) = (slot, generation);
                 is_known = true;
             }
-            other.strong_count() > 0
+            watcher.set.strong_count() > 0
         });
         if !is_known {
-            watching.push((Arc::downgrade(set), slot));
+            watching.push(Watcher { set: Arc::downgrade(set), slot, generation });
         }
     }
 
@@ -183,19 +207,16 @@ impl Watchers {
         if watching.is_empty() {
             return;
         }
-        watching.retain(|(set, slot)| match set.upgrade() {
-            Some(set) => {
-                set.mark(*slot, moved, visible_bytes);
-                true
-            }
-            None => false,
+        watching.retain(|watcher| {
+            let set = watcher.set.upgrade();
+            set.is_some_and(|set| set.mark(watcher.slot, watcher.generation, moved, visible_bytes))
         });
         if watching.is_empty() {
             *watching = Vec::new();
         }
     }
 
-    fn watching(&self) -> MutexGuard<'_, Vec<(Weak<ReadySet>, u32)>> {
+    fn watching(&self) -> MutexGuard<'_, Vec<Watcher>> {
         self.watching.lock().expect("a panic aborts the process, so no lock is poisoned")
     }
 }
@@ -251,6 +272,22 @@ mod tests {
         let mut wait = pin!(set.wait(5));
         assert!(!is_ready(&mut wait));
         partition.mark(Moved::Otherwise, 5);
+        assert!(is_ready(&mut wait));
+    }
+
+    #[test]
+    fn a_partition_that_left_its_slot_does_not_speak_for_the_next_one() {
+        let set = Arc::new(ReadySet::default());
+        let [left, came] = [Watchers::default(), Watchers::default()];
+        left.watch(&set, 0, 1000);
+        set.retire(0);
+        came.watch(&set, 0, 10);
+        let mut wait = pin!(set.wait(5));
+        assert!(!is_ready(&mut wait));
+        left.mark(Moved::Forward, 5000);
+        assert!(!is_ready(&mut wait), "nobody asked for that one any more");
+        assert!(left.watching().is_empty());
+        came.mark(Moved::Forward, 15);
         assert!(is_ready(&mut wait));
     }
 

@@ -210,9 +210,11 @@ impl LogManager {
                 schedule.dirty.remove(id); // flushed since
                 continue;
             }
+            // `flush.ms` may have been lowered, or taken away, since it became dirty.
+            let latest = flush_ms.map(|flush_ms| at.plus(ms(flush_ms)));
             let deadline = match schedule.dirty.deadlines.get(&id) {
-                Some(Some(deadline)) => Some(*deadline),
-                _ => flush_ms.map(|flush_ms| at.plus(ms(flush_ms))),
+                Some(Some(deadline)) => latest.map(|latest| latest.min(*deadline)),
+                _ => latest,
             };
             let is_due = deadline.is_some_and(|deadline| deadline <= at);
             if wants_flush || is_due || too_much.contains(&id) {

@@ -310,6 +310,22 @@ fn flush_ms_bounds_how_long_a_record_is_not_synced() {
 }
 
 #[test]
+fn lowering_flush_ms_holds_for_what_is_dirty_already() {
+    let hours = LogConfig { flush_ms: Some(3_600_000), ..small() };
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &hours, Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &hours);
+    let at = |ms| Instant::ZERO.plus(Duration::from_millis(ms));
+    append(&mut lock(&log), batch(0, 60, 0));
+    run_all(&manager, at(10));
+    lock(&log).set_config(Arc::new(LogConfig { flush_ms: Some(50), ..small() }));
+    run_all(&manager, at(20));
+    assert_eq!(manager.next_due(), at(70));
+    run_all(&manager, at(70));
+    assert_eq!(lock(&log).offsets().flushed_end, offset(1));
+}
+
+#[test]
 fn an_idle_partition_keeps_no_file_open_and_wants_no_work() {
     let fs = SimulatedFs::new();
     let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();

@@ -26,7 +26,7 @@ const OVERHEAD_BYTES: usize = 192;
 /// Batches of one answer; who is further behind the end reads small batches from the file, many at once.
 const MAX_BATCHES_OF_READ: usize = 60;
 /// Bytes of one answer after which it is ended.
-const ENOUGH_BYTES_OF_READ: usize = 4 << 20;
+pub(crate) const ENOUGH_BYTES_OF_READ: usize = 4 << 20;
 
 /// Of one log directory.
 #[derive(Debug)]

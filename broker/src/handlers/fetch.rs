@@ -264,6 +264,8 @@ impl Fetch {
         fetches_nothing
             || self.len_bytes() >= self.limits.min_bytes
             || self.reads().any(|read| read.error.is_some() || read.diverging_epoch.is_some())
+            // What is there and was not given, because only whole batches are or a segment ended, would be waited for in vain.
+            || self.reads().any(|read| read.len_bytes() > 0 && read.records.is_cut)
     }
 
     async fn wait(mut self) -> Option<Response> {

@@ -19,7 +19,7 @@ use crate::offset_index::OffsetIndex;
 use crate::record_batch::{BatchError, BatchHeader, HEADER_SIZE_BYTES};
 use crate::segment::scan::{LOOKUP_CHUNK_BYTES, Scanned, Scanner};
 use crate::segment::{Place, Segment, open_even_if_deleted};
-use crate::tail_cache::CachedBatch;
+use crate::tail_cache::{CachedBatch, ENOUGH_BYTES_OF_READ};
 use crate::timestamp::Timestamp;
 use crate::transaction_index::{AbortedTransaction, collect_aborted};
 
@@ -97,6 +97,8 @@ pub struct FetchedRecords {
     pub slices: Vec<RecordSlice>,
     /// Their size.
     pub size_bytes: usize,
+    /// More may be visible behind them: a limit ended them, or the end of a segment.
+    pub is_cut: bool,
 }
 
 /// A segment as it was when a plan was made.
@@ -410,7 +412,7 @@ impl ReadPlan {
             }
             Source::Segments(segments) => segments,
         };
-        for segment in segments {
+        for (at, segment) in segments.iter().enumerate() {
             let file = segment.open(&self.shared)?;
             let start = match segment.start {
                 Some(start) => u64::from(start),
@@ -436,7 +438,12 @@ impl ReadPlan {
             };
             self.shared.check_current()?;
             let slice = FileSlice { file, position: start, size_bytes };
-            return Ok(FetchedRecords { slices: vec![RecordSlice::File(slice)], size_bytes });
+            let is_cut = size_bytes < whole || at + 1 < segments.len();
+            return Ok(FetchedRecords {
+                slices: vec![RecordSlice::File(slice)],
+                size_bytes,
+                is_cut,
+            });
         }
         Ok(FetchedRecords::default())
     }
@@ -504,11 +511,13 @@ fn from_memory(batches: &[CachedBatch], max_bytes: usize, min_one_batch: bool) -
         let size = batch.bytes.len();
         let is_wanted_anyway = min_one_batch && records.slices.is_empty();
         if records.size_bytes + size > max_bytes && !is_wanted_anyway {
+            records.is_cut = true;
             break;
         }
         records.slices.push(RecordSlice::Memory(batch.bytes.clone()));
         records.size_bytes += size;
     }
+    records.is_cut |= records.size_bytes >= ENOUGH_BYTES_OF_READ;
     records
 }
 

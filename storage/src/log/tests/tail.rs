@@ -179,7 +179,13 @@ fn an_answer_of_large_batches_ends_with_a_whole_one() {
     let size = log.size_bytes as usize / 20;
     let read = |log: &mut Log, max_bytes| {
         let plan = log.read_plan(offset(0), offset(20), NOW).unwrap();
-        plan.execute(max_bytes, true).unwrap().size_bytes
+        let read = plan.execute(max_bytes, true).unwrap();
+        assert_eq!(
+            read.is_cut,
+            read.size_bytes < 20 * size,
+            "a fetch need not wait for what is there"
+        );
+        read.size_bytes
     };
     assert_eq!(read(&mut log, 1), size);
     assert_eq!(read(&mut log, 2 * size - 1), size);

@@ -449,15 +449,14 @@ impl Log {
         })
     }
 
-    /// The log start, where the segments do not say it. A first segment that was never synced may be gone after a
-    /// power cut, and what it says with it.
+    /// The log start, where the segments do not say it. A first segment that was never synced may be gone after a power cut, and
+    /// what it says with it; one whose predecessors' names are not known to have gone may have them back.
     pub(crate) fn log_start_to_checkpoint(&self) -> Option<Offset> {
-        let base_offset = match self.loaded() {
-            Some(loaded) => loaded.segments.first().map(|first| first.base_offset()),
-            None => None,
-        };
-        let is_said =
-            base_offset == Some(self.log_start) && self.progress.recovery_point() > self.log_start;
+        let is_said = self.loaded().is_some_and(|loaded| {
+            let base_offset = loaded.segments.first().map(|first| first.base_offset());
+            base_offset == Some(self.log_start) && loaded.names_synced == loaded.names_version
+        });
+        let is_said = is_said && self.progress.recovery_point() > self.log_start;
         (!is_said && self.log_start > Offset::ZERO).then_some(self.log_start)
     }
 

@@ -635,3 +635,23 @@ fn a_read_planned_before_a_truncation_never_sees_what_came_after() {
         assert_eq!(tags(&mut log), [9]);
     }
 }
+
+/// A power cut may bring the names of deleted segments back until their directory is synced; what was deleted must stay so.
+#[test]
+fn the_log_start_is_checkpointed_until_the_deleted_segments_names_have_gone_for_good() {
+    let dir = open_dir(&SimulatedFs::new());
+    let mut log = new_log(&dir, small_segments());
+    for tag in 0..30 {
+        append(&mut log, batch(tag, 60, 0));
+    }
+    log.flush().unwrap();
+    log.update_high_watermark(log.log_end);
+    let segments = log.loaded().unwrap().segments.iter().map(|segment| segment.base_offset());
+    let start = segments.take(2).last().unwrap();
+    log.delete_records(start, NOW).unwrap();
+    assert_eq!(log.log_start_to_checkpoint(), Some(start), "a segment below it is there");
+    assert_eq!(log.delete_old_segments(NOW).unwrap(), 1);
+    assert_eq!(log.log_start_to_checkpoint(), Some(start), "and may come back");
+    log.flush().unwrap();
+    assert_eq!(log.log_start_to_checkpoint(), None);
+}

@@ -646,8 +646,7 @@ fn the_log_start_is_checkpointed_until_the_deleted_segments_names_have_gone_for_
     }
     log.flush().unwrap();
     log.update_high_watermark(log.log_end);
-    let segments = log.loaded().unwrap().segments.iter().map(|segment| segment.base_offset());
-    let start = segments.take(2).last().unwrap();
+    let start = log.loaded().unwrap().segments.iter().nth(1).unwrap().base_offset();
     log.delete_records(start, NOW).unwrap();
     assert_eq!(log.log_start_to_checkpoint(), Some(start), "a segment below it is there");
     assert_eq!(log.delete_old_segments(NOW).unwrap(), 1);

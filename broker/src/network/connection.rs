@@ -17,7 +17,8 @@ mod watch;
 use super::buffer_pool::BufferPool;
 use super::frame::{FrameReadError, FrameReader, READ_AHEAD_BYTES};
 use super::log_limit::LogLimit;
-use super::memory_account::{MemoryAccount, SharedBudget};
+use super::memory_account::{Holding, MemoryAccount, SharedBudget};
+use super::memory_budget::Backlog;
 use super::outgoing::Outgoing;
 use super::response::Response;
 use crate::api::dispatch::{Dispatcher, LaterResponse, Refused, Reply};
@@ -159,6 +160,10 @@ struct Connection {
     has_moved: bool,
     /// Bytes came in since it last looked at a frame that others wait for.
     has_received: bool,
+    /// Some of an answer went out since the memory was settled.
+    has_written: bool,
+    /// A frame that was under way came in whole since then.
+    has_come_in: bool,
 }
 
 impl Connection {
@@ -181,6 +186,8 @@ impl Connection {
             is_input_ended: false,
             has_moved: false,
             has_received: false,
+            has_written: false,
+            has_come_in: false,
             shared,
         }
     }
@@ -216,8 +223,19 @@ impl Connection {
                 break;
             }
         }
-        let is_backlogged = !self.outgoing.is_empty();
-        self.memory.settle(self.held_bytes(), is_backlogged, self.reader.is_under_way(), task);
+        let has_written = std::mem::take(&mut self.has_written);
+        let backlog = match self.outgoing.is_empty() {
+            true => Backlog::None,
+            false if has_written => Backlog::BeingRead,
+            false => Backlog::Unread,
+        };
+        let holding = Holding {
+            bytes: self.held_bytes(),
+            backlog,
+            is_receiving: self.is_receiving(),
+            has_come_in: std::mem::take(&mut self.has_come_in),
+        };
+        self.memory.settle(holding, task);
         Poll::Pending
     }
 
@@ -272,6 +290,17 @@ impl Connection {
             && self.outgoing.size_bytes() + self.ready_bytes < MAX_UNWRITTEN_BYTES
     }
 
+    fn may_read(&self) -> bool {
+        !self.is_input_ended && self.refused.is_none() && self.reader.is_drained()
+    }
+
+    /// Whether it is the peer's turn: of a frame that is under way, or for which memory is asked, more is read as soon as
+    /// it comes and there is memory.
+    fn is_receiving(&self) -> bool {
+        let is_wanted = self.reader.is_under_way() || self.memory.is_refused();
+        self.may_read() && self.may_handle() && is_wanted
+    }
+
     /// Returns whether something came that must be polled.
     fn handle_frames(&mut self, handled: &mut usize) -> Result<bool, Ended> {
         let mut has_later = false;
@@ -321,7 +350,9 @@ impl Connection {
     fn poll_write(&mut self, task: &mut Context<'_>) -> Result<Poll<()>, Ended> {
         let before = self.outgoing.size_bytes();
         let polled = self.outgoing.poll_write(task, &self.stream);
-        self.has_moved |= self.outgoing.size_bytes() < before;
+        let has_written = self.outgoing.size_bytes() < before;
+        self.has_moved |= has_written;
+        self.has_written |= has_written;
         match polled {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(Ended::Io(error)),
@@ -331,7 +362,7 @@ impl Connection {
 
     /// Reads once, if anything may be read. Ready if anything came.
     fn poll_read(&mut self, task: &mut Context<'_>) -> Result<Poll<()>, Ended> {
-        if self.is_input_ended || self.refused.is_some() || !self.reader.is_drained() {
+        if !self.may_read() {
             return Ok(Poll::Pending);
         }
         if !self.may_handle() && self.reader.held_bytes() >= READ_AHEAD_BYTES {
@@ -346,14 +377,25 @@ impl Connection {
                 Poll::Ready(Err(error)) => return Err(Ended::Io(error)),
                 Poll::Ready(Ok(())) => {}
             }
+            // Others may need that memory, and what it was for could not be handled.
+            if !self.may_handle() {
+                return Ok(Poll::Pending);
+            }
         }
         let room = self.memory.room(held, wanted, task);
         if room == 0 {
             return Ok(Poll::Pending);
         }
+        let was_under_way = self.reader.is_under_way();
         match self.reader.poll_read(task, &mut self.stream, room) {
             Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Ok(true)) => (self.has_moved, self.has_received) = (true, true),
+            Poll::Ready(Ok(true)) => {
+                (self.has_moved, self.has_received) = (true, true);
+                if was_under_way && !self.reader.is_under_way() {
+                    self.has_come_in = true;
+                    self.memory.finish_frame();
+                }
+            }
             Poll::Ready(Ok(false)) => self.is_input_ended = true,
             Poll::Ready(Err(FrameReadError::Io(error))) => return Err(Ended::Io(error)),
             Poll::Ready(Err(error)) => {
@@ -371,22 +413,29 @@ impl Connection {
         task: &mut Context<'_>,
         watchdog: &mut Watchdog<'_>,
     ) -> Poll<Result<(), Ended>> {
-        let is_finisher = self.memory.standing().is_some_and(|standing| standing.is_finisher);
-        watchdog.set_finisher(is_finisher && self.reader.is_under_way());
+        let standing = self.memory.standing();
+        watchdog.set_turn(standing.and_then(|standing| standing.turn));
+        let others_wait = standing.is_some_and(|standing| standing.others_wait);
         while let Poll::Ready(tick) = watchdog.poll_tick(task) {
-            if tick == Tick::Finish {
-                if watchdog.is_too_slow(std::mem::take(&mut self.has_received)) {
+            if tick == Tick::Turn {
+                // What we did not read did not come too slowly.
+                let has_received = std::mem::take(&mut self.has_received) || !self.is_receiving();
+                if watchdog.is_too_slow(others_wait, has_received) {
                     return Poll::Ready(Err(Ended::TooSlow));
                 }
                 continue;
             }
-            // An answer that we owe is ours to wait for.
-            let is_ours = !self.waiting.is_empty() && self.outgoing.is_empty();
+            // An answer that we owe is ours to wait for, and so is memory.
+            let is_refused = self.memory.is_refused();
+            let is_ours = is_refused || !self.waiting.is_empty() && self.outgoing.is_empty();
             let has_moved = std::mem::take(&mut self.has_moved) || is_ours;
             if watchdog.is_idle(has_moved) {
                 return Poll::Ready(Err(Ended::Idle));
             }
-            if is_ours && !self.reader.is_drained() && watch::is_hung_up(&self.stream) {
+            if is_ours
+                && (is_refused || !self.reader.is_drained())
+                && watch::is_hung_up(&self.stream)
+            {
                 return Poll::Ready(Ok(()));
             }
         }

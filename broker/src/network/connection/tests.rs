@@ -173,7 +173,117 @@ async fn while_answers_fill_the_memory_whoever_has_left_them_unread_for_longest_
     assert_eq!(read_answer(&mut client).await.len(), 10);
 }
 
-#[tokio::test]
+/// Sends the second half of a frame of which the first was sent, and wants its last three bytes for an answer.
+async fn send_rest(client: &mut TcpStream, rest: &[u8]) {
+    let (mut reading, mut writing) = client.split();
+    let answered = async {
+        let mut head = [0; 7];
+        reading.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head[4..], b"end");
+    };
+    let (written, ()) = tokio::join!(writing.write_all(rest), answered);
+    written.unwrap();
+}
+
+fn large_frame() -> Bytes {
+    let mut body = vec![2; 5 * MIB];
+    body.extend_from_slice(b"end");
+    framed(&body)
+}
+
+fn last_three() -> Arc<SharedByConnections> {
+    shared(limits(), |frame| Ok(Reply::Now(answer(&frame[frame.len() - 3..]))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_alone_may_take_its_time_with_a_frame_larger_than_the_memory() {
+    let shared = last_three();
+    let Served { mut client, _stop, .. } = served(&shared).await;
+    let frame = large_frame();
+    let (first, rest) = frame.split_at(3 * MIB);
+    client.write_all(first).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    send_rest(&mut client, rest).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_stopped_long_ago_is_given_up_as_soon_as_another_needs_its_memory() {
+    let shared = last_three();
+    let frame = large_frame();
+    let Served { client: mut stopped, task, _stop: _one } = served(&shared).await;
+    stopped.write_all(&frame[..3 * MIB]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(!task.is_finished());
+    let Served { mut client, _stop, .. } = served(&shared).await;
+    send_rest(&mut client, &frame).await;
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_read_because_its_requests_wait_is_not_cut_off_and_does_not_hold_others_up() {
+    let (sender, receiver) = sync::watch::channel(false);
+    let room_for_them = ConnectionLimits { queued_max_bytes: Some(4 * MIB), ..limits() };
+    let shared = shared(room_for_them, move |frame| {
+        let response = answer(&frame[frame.len() - 3..]);
+        if frame[0] != b'w' {
+            return Ok(Reply::Now(response));
+        }
+        let mut receiver = receiver.clone();
+        Ok(Reply::Waiting(Box::pin(async move {
+            receiver.wait_for(|is_done| *is_done).await.unwrap();
+            Some(response)
+        })))
+    });
+    let Served { mut client, _stop: _one, .. } = served(&shared).await;
+    let frame = framed(&vec![b'w'; 40 * 1024]);
+    let requests = MAX_WAITING_REQUESTS + 1;
+    let (mut reading, mut writing) = client.split();
+    let written = writing.write_all(&frame.repeat(requests)).await;
+    written.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let Served { client: mut other, _stop, .. } = served(&shared).await;
+    send_rest(&mut other, &large_frame()).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    sender.send(true).unwrap();
+    for _ in 0..requests {
+        let mut head = [0; 7];
+        reading.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head[4..], b"www");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_is_not_read_behind_unread_answers_does_not_hold_others_up_and_comes_in_later()
+{
+    let (sender, receiver) = sync::watch::channel(false);
+    let room_for_them = ConnectionLimits { queued_max_bytes: Some(40 * MIB), ..limits() };
+    let shared = shared(room_for_them, move |frame| {
+        if frame[0] != b'w' {
+            return Ok(Reply::Now(answer(&frame[frame.len() - 3..])));
+        }
+        let mut receiver = receiver.clone();
+        Ok(Reply::Waiting(Box::pin(async move {
+            receiver.wait_for(|is_done| *is_done).await.unwrap();
+            Some(answer(&vec![1; 16 * MIB]))
+        })))
+    });
+    let Served { mut client, _stop: _one, .. } = served(&shared).await;
+    let mut body = vec![2; 30 * MIB];
+    body.extend_from_slice(b"end");
+    let frame = framed(&body);
+    client.write_all(&framed(b"w")).await.unwrap();
+    client.write_all(&frame[..22 * MIB]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    sender.send(true).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let Served { client: mut other, _stop, .. } = served(&shared).await;
+    send_rest(&mut other, &large_frame()).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(read_answer(&mut client).await.len(), 16 * MIB);
+    send_rest(&mut client, &frame[22 * MIB..]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_frame_comes_in_though_others_hold_all_the_memory_with_frames_that_do_not() {
     let ticking = ConnectionLimits { max_idle: Some(Duration::from_secs(2)), ..limits() };
     let shared = shared(ticking, |frame| Ok(Reply::Now(answer(&frame[frame.len() - 3..]))));

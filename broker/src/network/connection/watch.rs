@@ -16,10 +16,10 @@ use tokio::time::{Instant, Sleep};
 const IDLE_TICKS: u32 = 4;
 /// The longest tick: how late a peer is noticed that left unread requests behind.
 const MAX_TICK: Duration = Duration::from_secs(30);
-/// While memory is short, how often it is looked whether the one frame that may be finished comes in.
-const FINISH_TICK: Duration = Duration::from_secs(1);
-/// The looks after which it must have come in; before that, each must find some of it.
-const FINISH_TICKS: u32 = 10;
+/// While memory is short, how often it is looked whether the one frame comes in whose turn it is.
+const TURN_TICK: Duration = Duration::from_secs(1);
+/// The looks after which it must have come in, counted from one that finds others waiting; each must find some of it.
+const TURN_TICKS: u32 = 10;
 
 /// The broker's stop. Costs an atomic load a poll; its future is polled once.
 pub(super) struct Stop<'a> {
@@ -59,8 +59,8 @@ impl<'a> Stop<'a> {
 pub(super) enum Tick {
     /// One more tick has passed.
     Passed,
-    /// Time to look at the frame that may be finished.
-    Finish,
+    /// Time to look at the frame whose turn it is.
+    Turn,
 }
 
 /// The slow clock.
@@ -68,8 +68,8 @@ pub(super) struct Watchdog<'a> {
     sleep: Pin<&'a mut Sleep>,
     period: Duration,
     next_tick: Instant,
-    /// The next look at a frame that may be finished, and how many there were.
-    finish: Option<(Instant, u32)>,
+    /// The number of the turn that this connection has, the next look at it, and what the last ones found.
+    turn: Option<(u64, Instant, TurnLooks)>,
     idle: IdleTicks,
 }
 
@@ -80,15 +80,16 @@ impl<'a> Watchdog<'a> {
         let period = period.max(Duration::from_millis(1));
         let next_tick = Instant::now() + period;
         let idle = IdleTicks::new(max_idle, period);
-        let mut watchdog = Watchdog { sleep, period, next_tick, finish: None, idle };
+        let mut watchdog = Watchdog { sleep, period, next_tick, turn: None, idle };
         watchdog.arm();
         watchdog
     }
 
-    /// Whether others wait for this connection's frame.
-    pub(super) fn set_finisher(&mut self, is_finisher: bool) {
-        if is_finisher != self.finish.is_some() {
-            self.finish = is_finisher.then(|| (Instant::now() + self.finish_tick(), 0));
+    /// Which turn to receive this connection has, if it has one.
+    pub(super) fn set_turn(&mut self, number: Option<u64>) {
+        if number != self.turn.as_ref().map(|(number, ..)| *number) {
+            let next = Instant::now() + self.turn_tick();
+            self.turn = number.map(|number| (number, next, TurnLooks::default()));
             self.arm();
         }
     }
@@ -97,10 +98,11 @@ impl<'a> Watchdog<'a> {
     pub(super) fn poll_tick(&mut self, task: &mut Context<'_>) -> Poll<Tick> {
         ready!(self.sleep.as_mut().poll(task));
         let now = Instant::now();
-        let tick = match self.finish {
-            Some((next, looks)) if next <= now => {
-                self.finish = Some((now + self.finish_tick(), looks + 1));
-                Tick::Finish
+        let turn_tick = self.turn_tick();
+        let tick = match &mut self.turn {
+            Some((_, next, _)) if *next <= now => {
+                *next = now + turn_tick;
+                Tick::Turn
             }
             _ => {
                 self.next_tick = now + self.period;
@@ -111,13 +113,15 @@ impl<'a> Watchdog<'a> {
         Poll::Ready(tick)
     }
 
-    /// At [`Tick::Finish`]: whether the frame is too slow, of which bytes came in since the last look or not.
-    pub(super) fn is_too_slow(&self, has_received: bool) -> bool {
-        !has_received || self.finish.is_some_and(|(_, looks)| looks >= FINISH_TICKS)
+    /// At [`Tick::Turn`]: whether the frame is too slow, for which others wait or not, and of which bytes came in since the
+    /// last look or not.
+    pub(super) fn is_too_slow(&mut self, others_wait: bool, has_received: bool) -> bool {
+        let looks = self.turn.as_mut().map(|(_, _, looks)| looks);
+        looks.is_some_and(|looks| looks.is_too_slow(others_wait, has_received))
     }
 
-    fn finish_tick(&self) -> Duration {
-        FINISH_TICK.min(self.period)
+    fn turn_tick(&self) -> Duration {
+        TURN_TICK.min(self.period)
     }
 
     /// Counts a tick, and says whether the connection has been idle for long enough.
@@ -126,8 +130,22 @@ impl<'a> Watchdog<'a> {
     }
 
     fn arm(&mut self) {
-        let next = self.finish.map_or(self.next_tick, |(next, _)| next.min(self.next_tick));
+        let turn = self.turn.as_ref().map(|(_, next, _)| *next);
+        let next = turn.map_or(self.next_tick, |next| next.min(self.next_tick));
         self.sleep.as_mut().reset(next);
+    }
+}
+
+/// Looks at one turn, since others wait without a break.
+#[derive(Debug, Default)]
+struct TurnLooks(Option<u32>);
+
+impl TurnLooks {
+    fn is_too_slow(&mut self, others_wait: bool, has_received: bool) -> bool {
+        let before = self.0;
+        self.0 = others_wait.then(|| before.map_or(0, |looks| looks + 1));
+        // The first look says nothing of the time since others wait.
+        before.is_some() && self.0.is_some_and(|looks| !has_received || looks >= TURN_TICKS)
     }
 }
 
@@ -168,6 +186,17 @@ pub(super) fn is_hung_up(stream: &TcpStream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_is_timed_only_while_others_wait() {
+        let mut looks = TurnLooks::default();
+        assert!((0..100).all(|_| !looks.is_too_slow(false, false)));
+        assert!(!looks.is_too_slow(true, false) && looks.is_too_slow(true, false));
+        let mut looks = TurnLooks::default();
+        let found = [(); 11].map(|()| looks.is_too_slow(true, true));
+        assert_eq!((found[9], found[10]), (false, true));
+        assert!(!looks.is_too_slow(false, true) && !looks.is_too_slow(true, true));
+    }
 
     #[test]
     fn a_connection_is_idle_after_its_time_without_movement_and_not_before() {

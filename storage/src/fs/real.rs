@@ -108,8 +108,9 @@ impl Fs for RealFs {
     }
 
     /// A file system with a journal puts what waits at the same time into one commit. 200 files with 1 KiB each on ext4, beside
-    /// other work: one after the other 850–1,560 ms, by 4 threads 7–110 ms, by 16 threads 15–35 ms, by 64 no better. `syncfs`
-    /// does no better either, flushes what is not ours, and tells of a failed write-back once per file system, not per file.
+    /// other work: one after the other 850–1,560 ms, by 4 threads 7–110, by 16 threads 15–35, by 64 threads 5–18, which is too little
+    /// more for the threads. Not `syncfs`: it flushes what is not ours, and tells of a failed write-back once per file system, not
+    /// per file.
     fn sync_threads(&self) -> usize {
         if self.syncs { 16 } else { 1 }
     }

@@ -100,25 +100,25 @@ pub const PRODUCE: &[Row] = &[
 pub const CONSUME: &[Row] = &[
     row(
         "consume_1k_warm",
-        "librdkafka reads 1 KiB messages from the start, all in the page cache",
+        "librdkafka reads 1 KiB messages from the start, all in the page cache; best of 3 passes",
         &[aimed(MB_S, &[Target::AtLeastTimes(0.85, Kind::Null)]), BROKER_NS, CLIENT_NS],
         |context, broker| consume(context, broker, ONE_KIB, Cache::Warm),
     ),
     row(
         "consume_100_warm",
-        "100 byte messages from the start, all in the page cache",
+        "100 byte messages from the start, all in the page cache; best of 3 passes",
         CONSUMED,
         |context, broker| consume(context, broker, HUNDRED_BYTES, Cache::Warm),
     ),
     row(
         "consume_1k_cold",
-        "1 KiB messages from the start, on the disk and dropped from the page cache",
+        "1 KiB messages from the start, on the disk and dropped from the page cache; best of 3 passes",
         &[MB_S, BROKER_NS, CLIENT_NS, DISK_SHARE],
         |context, broker| consume(context, broker, ONE_KIB, Cache::Cold),
     ),
     row(
         "consume_100_cold",
-        "100 byte messages from the start, on the disk and dropped from the page cache",
+        "100 byte messages from the start, on the disk and dropped from the page cache; best of 3 passes",
         &[MB_S, BROKER_NS, CLIENT_NS, DISK_SHARE],
         |context, broker| consume(context, broker, HUNDRED_BYTES, Cache::Cold),
     ),
@@ -139,7 +139,7 @@ pub const CONSUME: &[Row] = &[
     ),
 ];
 
-/// Of the rows that write and have a target.
+/// Of the rows that write and have a target, and of those that read.
 const PASSES: u32 = 3;
 
 /// What a producer sends.
@@ -210,17 +210,19 @@ fn consume(
     let programs = &context.programs;
     with_topic(broker, "consumed", 1, |topic| {
         load::run(programs, broker, Direction::Produce, topic, load, &shape.settings())?;
-        if cache == Cache::Cold {
-            broker.drop_from_page_cache(topic)?;
-        }
-        let read_before = broker.process.read_from_disk()?;
-        let outcome = load::run(programs, broker, Direction::Consume, topic, load.all(), &[])?;
-        let mut metrics = metrics(load.all(), outcome);
-        if cache == Cache::Cold {
-            let read = broker.process.read_from_disk()? - read_before;
-            metrics.push((DISK_SHARE.key, read as f64 * 100.0 / load.all().bytes() as f64));
-        }
-        Ok(metrics)
+        best_of(context, PASSES, &MB_S, || {
+            if cache == Cache::Cold {
+                broker.drop_from_page_cache(topic)?;
+            }
+            let read_before = broker.process.read_from_disk()?;
+            let outcome = load::run(programs, broker, Direction::Consume, topic, load.all(), &[])?;
+            let mut metrics = metrics(load.all(), outcome);
+            if cache == Cache::Cold {
+                let read = broker.process.read_from_disk()? - read_before;
+                metrics.push((DISK_SHARE.key, read as f64 * 100.0 / load.all().bytes() as f64));
+            }
+            Ok(metrics)
+        })
     })
 }
 

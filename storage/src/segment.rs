@@ -228,6 +228,9 @@ impl Segment {
         now: Timestamp,
     ) -> Result<(), DiskError> {
         let file = self.log_file(place)?;
+        if let Some(cached) = &self.file {
+            cached.note_unsynced();
+        }
         let position = u64::from(self.size_bytes);
         let written = file.write_at(parts, position);
         if written.is_err() {
@@ -300,6 +303,24 @@ impl Segment {
         Ok(file)
     }
 
+    /// The `.log` file, to be synced: what was appended to it so far is covered then. Should that fail, the directory is
+    /// offline.
+    pub(crate) fn log_file_to_sync(
+        &mut self,
+        place: Place<'_>,
+    ) -> Result<Arc<dyn FsFile>, DiskError> {
+        let file = self.log_file(place)?;
+        if let Some(cached) = &self.file {
+            cached.note_covered();
+        }
+        Ok(file)
+    }
+
+    /// Whether the `.log` file was written to since a sync of it began.
+    pub(crate) fn is_log_file_unsynced(&self) -> bool {
+        self.file.as_ref().is_some_and(CachedFile::is_unsynced)
+    }
+
     /// The `.log` file if it is open.
     pub(crate) fn open_log_file(&self) -> Option<Arc<dyn FsFile>> {
         self.file.as_ref()?.get()
@@ -335,9 +356,7 @@ impl Segment {
         let time = TimeIndexBuilder::from_bytes(&time_bytes, time_entries);
         let offset_written = written(offset.bytes().len(), offset_bytes.len());
         let time_written = written(time.bytes().len(), time_bytes.len());
-        place.dir.files().forget(self.key);
-        self.key = place.dir.new_segment_key();
-        self.file = None;
+        self.renew_key(place);
         let files_are_stale =
             offset_written < offset_bytes.len() || time_written < time_bytes.len();
         self.indexes = Some(Box::new(ActiveIndexes {
@@ -350,11 +369,24 @@ impl Segment {
         Ok(())
     }
 
-    /// Makes it active with empty indexes, before its batches are walked over and noted.
-    pub(crate) fn start_rebuild(&mut self, place: Place<'_>, times: SegmentTimes) {
+    /// What was opened or mapped under the old key is not found any more. A file that waits for a sync stays open.
+    fn renew_key(&mut self, place: Place<'_>) {
+        let unsynced = self.file.take().filter(CachedFile::is_unsynced);
+        let unsynced = unsynced.and_then(|cached| cached.get());
         place.dir.files().forget(self.key);
         self.key = place.dir.new_segment_key();
-        self.file = None;
+        let key = FileKey { segment: self.key, kind: FileKind::Log };
+        if let Some(file) = unsynced
+            && let Ok((_, cached)) = place.dir.files().file(key, || Ok(file))
+        {
+            cached.note_unsynced();
+            self.file = Some(cached);
+        }
+    }
+
+    /// Makes it active with empty indexes, before its batches are walked over and noted.
+    pub(crate) fn start_rebuild(&mut self, place: Place<'_>, times: SegmentTimes) {
+        self.renew_key(place);
         self.next_offset = self.base_offset;
         self.size_bytes = 0;
         self.bytes_since_index_entry = 0;
@@ -451,12 +483,16 @@ impl Segment {
         Ok(())
     }
 
-    /// Gives back the memory of the indexes without sealing; [`Segment::activate`] loads them again.
+    /// Gives back the memory of the indexes without sealing; [`Segment::activate`] loads them again. Closes the file, unless it
+    /// waits for a sync.
     pub(crate) fn release(&mut self, place: Place<'_>) -> Result<(), DiskError> {
         self.write_indexes(place, false)?;
         self.indexes = None;
-        self.file = None;
-        place.dir.files().forget(self.key);
+        place.dir.files().forget_maps(self.key);
+        if !self.is_log_file_unsynced() {
+            self.file = None;
+            place.dir.files().forget(self.key);
+        }
         Ok(())
     }
 

@@ -90,6 +90,7 @@ impl SimulatedFs {
         state.life += 1;
         state.locks.clear();
         state.faults = Faults::default();
+        state.disk.forget_writers();
         match crash {
             Crash::Process => {}
             Crash::PowerLosingUnsynced => state.disk.power_cut(None),
@@ -127,6 +128,18 @@ impl SimulatedFs {
     /// Open handles now: idle partitions should have none.
     pub fn open_files(&self) -> usize {
         self.state().disk.open_handles()
+    }
+
+    /// The system fails to write back what was not synced of the files whose paths contain a text: it is lost. The next
+    /// sync says so where the file is open now; where it is not, nobody will ever be told.
+    pub fn fail_write_back(&self, path_contains: &str) {
+        self.state().disk.fail_write_back(path_contains);
+    }
+
+    /// Files that were written to since the last crash, not synced since, and that nobody has open: should their write-back
+    /// fail, nobody is told.
+    pub fn dirty_and_closed(&self) -> Vec<PathBuf> {
+        self.state().disk.dirty_and_closed()
     }
 
     /// Another disk with what is on this one now, synced and not, without faults, handles and locks.
@@ -345,8 +358,10 @@ impl FsFile for SimulatedFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state(Operation::Sync)?;
-        state.disk.sync(&self.inode);
-        Ok(())
+        match state.disk.sync(&self.inode) {
+            true => Err(io::Error::other("an earlier write-back had failed")),
+            false => Ok(()),
+        }
     }
 
     fn map(&self) -> io::Result<MappedBytes> {

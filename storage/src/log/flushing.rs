@@ -19,7 +19,8 @@ const SNAPSHOT_INTERVAL_BYTES: u64 = 64 << 20;
 
 impl Log {
     /// What has to be synced so that everything up to the log end is safe; `None` if it is already.
-    /// Under the caller's lock; run the ticket outside of it. Several may be under way at a time.
+    /// Under the caller's lock; run the ticket outside of it, and do run it: from now on its files may be closed by
+    /// everybody else. Several may be under way at a time.
     ///
     /// # Errors
     /// If files cannot be opened or indexes not written out.
@@ -42,6 +43,7 @@ impl Log {
         let dirty = from < log_end
             || names_dirty
             || loaded.is_new
+            || loaded.segments.iter().any(crate::segment::Segment::is_log_file_unsynced)
             || everything && (epochs_dirty || indexes_dirty());
         if !dirty {
             return Ok(None);
@@ -59,9 +61,10 @@ impl Log {
         }
         for segment in loaded.segments.iter_mut() {
             let has_records = segment.next_offset() > from;
-            if has_records {
+            // A file may wait for a sync without a record that does: the last append to it met a full disk, or was cut off.
+            if has_records || segment.is_log_file_unsynced() {
                 let log_path = place.file(segment.base_offset(), "log");
-                files.push((log_path, segment.log_file(place)?));
+                files.push((log_path, segment.log_file_to_sync(place)?));
             }
             if !everything || !has_records && !segment.has_dirty_index_files() {
                 continue;

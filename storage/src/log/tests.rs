@@ -510,6 +510,12 @@ fn an_idle_log_gives_back_its_memory_and_its_file() {
     log.release_memory().unwrap();
     dir.close_idle_files();
     dir.close_idle_files();
+    assert_eq!(fs.open_files(), 3, "they wait for a sync");
+    assert!(fs.dirty_and_closed().iter().all(|path| path.extension().unwrap() != "log"));
+    log.flush().unwrap();
+    log.release_memory().unwrap();
+    dir.close_idle_files();
+    dir.close_idle_files();
     assert_eq!(fs.open_files(), 0);
     assert_eq!(tags(&mut log), (0..15).collect::<Vec<_>>());
     for tag in 15..40 {
@@ -576,6 +582,28 @@ fn a_log_may_be_deleted_while_it_is_flushed() {
     assert!(dir.offline_error().is_none());
 }
 
+/// What a full disk took and gave back is synced at once, but for the file cache it waits until a flush has seen to it.
+#[test]
+fn a_file_whose_only_append_met_a_full_disk_is_closed_after_the_next_flush() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, LogConfig::default());
+    append(&mut log, batch(0, 50, 0));
+    log.flush().unwrap();
+    fs.inject(Fault {
+        operation: Operation::Write,
+        path_contains: ".log".into(),
+        skip: 0,
+        times: 1,
+        error: std::io::ErrorKind::StorageFull,
+    });
+    log.append_as_leader(batch(1, 50, 0), AppendOrigin::Client, EPOCH, NOW).unwrap_err();
+    log.flush().unwrap();
+    dir.close_idle_files();
+    dir.close_idle_files();
+    assert_eq!(fs.open_files(), 0);
+}
+
 /// A reader must not leave a handle behind that the next append cannot write through.
 #[test]
 fn a_log_whose_file_was_closed_takes_an_append_after_a_read() {
@@ -583,6 +611,7 @@ fn a_log_whose_file_was_closed_takes_an_append_after_a_read() {
     let dir = open_dir(&fs);
     let mut log = new_log(&dir, LogConfig::default());
     append(&mut log, batch(1, 50, 0));
+    log.flush().unwrap();
     dir.close_idle_files();
     dir.close_idle_files();
     assert_eq!(fs.open_files(), 0);
@@ -624,6 +653,7 @@ fn a_read_planned_before_a_truncation_never_sees_what_came_after() {
             append(&mut log, batch(tag, 60, 0));
         }
         if close_files {
+            log.flush().unwrap();
             log.release_memory().unwrap();
             dir.close_idle_files();
             dir.close_idle_files();

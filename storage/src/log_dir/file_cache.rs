@@ -3,6 +3,11 @@
 //! The cache holds files; users hold them weakly and mark them used ([`CachedFile`]), so that appending
 //! does not come here, idle partitions have no file open, and ten thousand busy ones do not exhaust the
 //! process's descriptors. A file that is closed while someone reads it stays open until they are done.
+//!
+//! Invariant: a `.log` file that was written to is not closed before a sync of it has begun, unless as many such files are
+//! open as may be. The system tells of a failed write-back whoever has the file open; if nobody has, whoever opens it next,
+//! but only as long as it remembers the file at all. An fsync of a file that was closed and opened anew may succeed
+//! though its pages are lost.
 
 use std::collections::HashMap;
 use std::io;
@@ -32,10 +37,25 @@ pub(crate) struct FileKey {
     pub(crate) kind: FileKind,
 }
 
+/// What the users of a file tell the cache.
+#[derive(Debug, Default)]
+struct Usage {
+    /// Since the cache looked last.
+    is_used: AtomicBool,
+    /// Written to, and no sync begun since.
+    is_unsynced: AtomicBool,
+}
+
+impl Usage {
+    fn is_unsynced(&self) -> bool {
+        self.is_unsynced.load(Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug)]
 struct Entry<T: ?Sized> {
     value: Arc<T>,
-    used: Arc<AtomicBool>,
+    usage: Arc<Usage>,
 }
 
 #[derive(Debug)]
@@ -49,32 +69,39 @@ impl<T: ?Sized> Shelf<T> {
         Shelf { entries: HashMap::new(), max_entries }
     }
 
-    fn get(&self, key: &FileKey) -> Option<(Arc<T>, Arc<AtomicBool>)> {
+    fn get(&self, key: &FileKey) -> Option<(Arc<T>, Arc<Usage>)> {
         let entry = self.entries.get(key)?;
-        entry.used.store(true, Ordering::Relaxed);
-        Some((entry.value.clone(), entry.used.clone()))
+        entry.usage.is_used.store(true, Ordering::Relaxed);
+        Some((entry.value.clone(), entry.usage.clone()))
     }
 
-    fn insert(&mut self, key: FileKey, value: Arc<T>) -> Arc<AtomicBool> {
+    fn insert(&mut self, key: FileKey, value: Arc<T>) -> Arc<Usage> {
         if self.entries.len() >= self.max_entries {
             self.close_idle();
-            // All of them are in use: drop half, whichever; they are opened again when needed.
-            if self.entries.len() >= self.max_entries {
-                let mut keep = false;
-                self.entries.retain(|_, _| {
-                    keep = !keep;
-                    keep
-                });
-            }
         }
-        let used = Arc::new(AtomicBool::new(true));
-        self.entries.insert(key, Entry { value, used: used.clone() });
-        used
+        // All of them are in use: drop half, whichever; they are opened again when needed. Those that wait for a sync only if
+        // there are no others: to sync them here would make an append wait for the disk.
+        for spares_unsynced in [true, false] {
+            if self.entries.len() < self.max_entries {
+                break;
+            }
+            let mut keep = false;
+            self.entries.retain(|_, entry| {
+                keep = !keep;
+                keep || spares_unsynced && entry.usage.is_unsynced()
+            });
+        }
+        let usage = Arc::new(Usage::default());
+        usage.is_used.store(true, Ordering::Relaxed);
+        self.entries.insert(key, Entry { value, usage: usage.clone() });
+        usage
     }
 
-    /// Drops what was not used since the last time.
+    /// Drops what was not used since the last time and waits for no sync.
     fn close_idle(&mut self) {
-        self.entries.retain(|_, entry| entry.used.swap(false, Ordering::Relaxed));
+        self.entries.retain(|_, entry| {
+            entry.usage.is_used.swap(false, Ordering::Relaxed) || entry.usage.is_unsynced()
+        });
     }
 }
 
@@ -93,15 +120,30 @@ pub(crate) struct FileCache {
 #[derive(Clone, Debug)]
 pub(crate) struct CachedFile {
     file: Weak<dyn FsFile>,
-    used: Arc<AtomicBool>,
+    usage: Arc<Usage>,
 }
 
 impl CachedFile {
     /// The file, if it is still open.
     pub(crate) fn get(&self) -> Option<Arc<dyn FsFile>> {
         let file = self.file.upgrade()?;
-        self.used.store(true, Ordering::Relaxed);
+        self.usage.is_used.store(true, Ordering::Relaxed);
         Some(file)
+    }
+
+    /// Keeps it open until a sync of it begins. Under the log's lock, before it is written to.
+    pub(crate) fn note_unsynced(&self) {
+        self.usage.is_unsynced.store(true, Ordering::Relaxed);
+    }
+
+    /// What was written to it so far will be synced by someone who holds it. Under the log's lock.
+    pub(crate) fn note_covered(&self) {
+        self.usage.is_unsynced.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it was written to and no sync begun since.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.usage.is_unsynced()
     }
 }
 
@@ -127,14 +169,18 @@ impl FileCache {
         key: FileKey,
         open: impl FnOnce() -> io::Result<Arc<dyn FsFile>>,
     ) -> io::Result<(Arc<dyn FsFile>, CachedFile)> {
-        if let Some((file, used)) = self.shelves().files.get(&key) {
-            let cached = CachedFile { file: Arc::downgrade(&file), used };
+        if let Some((file, usage)) = self.shelves().files.get(&key) {
+            let cached = CachedFile { file: Arc::downgrade(&file), usage };
             return Ok((file, cached));
         }
-        // Opened outside the lock; two may open it at the same time, the later one stays.
-        let file = open()?;
-        let used = self.shelves().files.insert(key, file.clone());
-        Ok((file.clone(), CachedFile { file: Arc::downgrade(&file), used }))
+        // Opened outside the lock; two may open it at the same time, the first one stays: it may wait for a sync already.
+        let opened = open()?;
+        let mut shelves = self.shelves();
+        let (file, usage) = match shelves.files.get(&key) {
+            Some(there) => there,
+            None => (opened.clone(), shelves.files.insert(key, opened)),
+        };
+        Ok((file.clone(), CachedFile { file: Arc::downgrade(&file), usage }))
     }
 
     /// The mapping of a sealed index, made by `map` if there is none.
@@ -169,7 +215,7 @@ impl FileCache {
         }
     }
 
-    /// Closes what was not used since the last call.
+    /// Closes what was not used since the last call and waits for no sync.
     pub(crate) fn close_idle(&self) {
         let mut shelves = self.shelves();
         shelves.files.close_idle();
@@ -237,5 +283,45 @@ mod tests {
         assert!(users.iter().all(|user| user.get().is_some()), "in use and within the bound");
         cache.file(key(1000), open).unwrap();
         assert!(fs.open_files() <= 501);
+    }
+
+    #[test]
+    fn a_file_that_waits_for_a_sync_is_closed_only_where_there_is_no_other() {
+        let fs = SimulatedFs::new();
+        let cache = FileCache::new();
+        cache.set_max_open_files(10);
+        let open = || fs.open(Path::new("/f"), OpenMode::Create);
+        let users: Vec<_> = (0..10).map(|n| cache.file(key(n), open).unwrap().1).collect();
+        users[..5].iter().for_each(CachedFile::note_unsynced);
+        cache.file(key(10), open).unwrap();
+        assert!(users[..5].iter().all(|user| user.get().is_some()), "others made room");
+        for _ in 0..3 {
+            cache.close_idle();
+        }
+        assert!(users.iter().all(|user| user.get().is_some() == user.is_unsynced()));
+        users[..5].iter().for_each(CachedFile::note_covered);
+        (0..3).for_each(|_| cache.close_idle());
+        assert_eq!(fs.open_files(), 0);
+        for n in 20..40 {
+            cache.file(key(n), open).unwrap().1.note_unsynced();
+        }
+        assert!(fs.open_files() <= 10, "{}", fs.open_files());
+    }
+
+    #[test]
+    fn of_two_that_open_a_file_at_the_same_time_the_first_one_keeps_it_open() {
+        let fs = SimulatedFs::new();
+        let cache = FileCache::new();
+        let open = || fs.open(Path::new("/f"), OpenMode::Create);
+        let mut first = None;
+        let second = cache.file(key(1), || {
+            let user = cache.file(key(1), open)?.1;
+            user.note_unsynced();
+            first = Some(user);
+            open()
+        });
+        drop(second);
+        assert!(first.unwrap().get().is_some());
+        assert_eq!(fs.open_files(), 1);
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{LogId, LogManager, LogManagerConfig, SharedLog, lock};
-use crate::flush::FlushScope;
+use crate::flush::{FlushScope, in_parallel};
 use crate::fs::remove_dir_all;
 use crate::instant::Instant;
 use crate::log::{LogError, OffsetSnapshot};
@@ -307,33 +307,53 @@ impl LogManager {
     /// Syncs everything of one log.
     fn flush(&self, id: LogId, outcome: &mut TaskOutcome) {
         let Some(log) = self.get(id.0, id.1) else { return };
-        let ticket = lock(&log).flush_ticket(FlushScope::Everything);
-        let flushed = match ticket {
-            Ok(None) => return,
-            Ok(Some(ticket)) => {
-                let result = ticket.run();
-                lock(&log).flush_completed(result)
-            }
-            Err(error) => Err(error),
-        };
-        match flushed {
-            Ok(offsets) => outcome.moved.push((id, offsets)),
+        match flush(&log) {
+            Ok(None) => {}
+            Ok(Some(offsets)) => outcome.moved.push((id, offsets)),
             Err(error) => outcome.errors.push(error.into()),
         }
     }
 
     /// Closes files that were not used since the last time, and gives back what logs hold in memory that were not
     /// either.
+    ///
+    /// Before its file is closed an idle log is flushed (see [`crate::log_dir`]'s file cache for why), once for each time it
+    /// falls idle. On a full disk it stays as it is until the next time.
     fn close_idle(&self, outcome: &mut TaskOutcome) {
         let warm = std::mem::take(&mut self.state().schedule.warm);
         let mut still_warm = BTreeSet::new();
+        let mut idle = Vec::new();
         for id in warm {
             let Some(log) = self.get(id.0, id.1) else { continue };
-            let mut log = lock(&log);
-            if log.take_used() {
+            if lock(&log).take_used() {
                 still_warm.insert(id);
-            } else if let Err(error) = log.release_memory() {
-                outcome.errors.push(error.into());
+            } else {
+                idle.push((id, log));
+            }
+        }
+        // Each with its ticket's handful of files open, not all at once.
+        let released = in_parallel(self.dir.fs().sync_threads(), &idle, |(_, log)| {
+            let flushed = flush(log)?;
+            let mut log = lock(log);
+            let is_used = log.take_used();
+            if !is_used {
+                log.release_memory()?;
+            }
+            Ok((flushed, is_used))
+        });
+        for ((id, _), released) in idle.into_iter().zip(released) {
+            match released {
+                Ok((flushed, is_used)) => {
+                    outcome.moved.extend(flushed.map(|offsets| (id, offsets)));
+                    if is_used {
+                        still_warm.insert(id);
+                    }
+                }
+                Err(error) => {
+                    still_warm.insert(id);
+                    let error: DiskError = error;
+                    outcome.errors.push(error.into());
+                }
             }
         }
         self.state().schedule.warm.append(&mut still_warm);
@@ -357,4 +377,11 @@ impl LogManager {
             outcome => self.dir.judge("remove", path, outcome),
         }
     }
+}
+
+/// Syncs everything of a log, without its lock. `None` if there was nothing to sync.
+fn flush(log: &SharedLog) -> Result<Option<OffsetSnapshot>, DiskError> {
+    let Some(ticket) = lock(log).flush_ticket(FlushScope::Everything)? else { return Ok(None) };
+    let flushed = ticket.run();
+    lock(log).flush_completed(flushed).map(Some)
 }

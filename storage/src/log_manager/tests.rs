@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::flush::FlushScope;
-use crate::fs::simulated::{Crash, SimulatedFs};
+use crate::fs::simulated::{Crash, Fault, Operation, SimulatedFs};
 use crate::fs::{Fs, OpenMode};
 use crate::log::ReadError;
 use crate::log::tests::{EPOCH, NOW, append, batch, idempotent, offset, read_all, time};
@@ -347,6 +347,57 @@ fn an_idle_partition_keeps_no_file_open_and_wants_no_work() {
     let changes = fs.changes();
     run_all(&manager, at.plus(Duration::from_secs(800)));
     assert_eq!(fs.changes(), changes, "nothing changed, nothing is written");
+}
+
+#[test]
+fn a_write_back_that_fails_behind_an_idle_log_is_not_missed() {
+    for idle_rounds in 0..4 {
+        let fs = SimulatedFs::new();
+        let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+        let log = log_of(&manager, 1, &small());
+        append(&mut lock(&log), batch(0, 60, 0));
+        let reads_only = lock(&log).read_plan(offset(0), offset(1), NOW).unwrap();
+        for round in 0..idle_rounds {
+            run_all(&manager, Instant::ZERO.plus(Duration::from_secs(31 * (round + 1))));
+        }
+        assert!(reads_only.execute(100, true).is_ok());
+        let is_closed = fs.open_files() == 0;
+        assert_eq!(is_closed, idle_rounds >= 2, "after {idle_rounds} rounds");
+        fs.fail_write_back(".log");
+        let flushed = lock(&log).flush();
+        match is_closed {
+            true => assert_eq!(values(&log).len(), 1, "flushed before it was closed"),
+            false => assert!(flushed.is_err(), "who has it open is told"),
+        }
+    }
+}
+
+#[test]
+fn a_log_that_falls_idle_on_a_full_disk_is_flushed_when_there_is_room() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &small());
+    append(&mut lock(&log), batch(0, 60, 0));
+    let idle = |round: u64| {
+        let tasks = manager.due(Instant::ZERO.plus(Duration::from_secs(31 * round)));
+        assert!(tasks.contains(&Task::CloseIdleFiles));
+        manager.run(Task::CloseIdleFiles, NOW)
+    };
+    assert!(idle(1).errors.is_empty());
+    fs.inject(Fault {
+        operation: Operation::Write,
+        path_contains: "leader-epoch".into(),
+        skip: 0,
+        times: 1,
+        error: std::io::ErrorKind::StorageFull,
+    });
+    assert_eq!(idle(2).errors.len(), 1);
+    assert_eq!(lock(&log).offsets().recovery_point, offset(0));
+    let outcome = idle(3);
+    assert_eq!(outcome.moved.len(), 1, "to be published");
+    assert_eq!(lock(&log).offsets().recovery_point, offset(1));
+    assert!(idle(4).moved.is_empty(), "once");
+    assert_eq!(fs.open_files(), 0);
 }
 
 #[test]

@@ -20,6 +20,10 @@ struct FileNode {
     content: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Change>,
+    /// Written to in this life, and not synced since.
+    is_dirty: bool,
+    /// A write-back failed while it was open: the next sync says so.
+    has_error: bool,
     modified: Timestamp,
 }
 
@@ -166,6 +170,8 @@ impl Disk {
                     content: Vec::new(),
                     synced: Vec::new(),
                     unsynced: Vec::new(),
+                    is_dirty: false,
+                    has_error: false,
                     modified: now,
                 }));
                 self.change_names(dir, vec![(name, Some(id))])?;
@@ -281,6 +287,7 @@ impl Disk {
         let change = Change::Write { position, bytes: bytes.to_vec() };
         change.apply(&mut file.content);
         file.unsynced.push(change);
+        file.is_dirty = true;
         file.modified = now;
     }
 
@@ -289,14 +296,63 @@ impl Disk {
         let change = Change::SetSize(usize::try_from(size).expect("a file in memory is small"));
         change.apply(&mut file.content);
         file.unsynced.push(change);
+        file.is_dirty = true;
         file.modified = now;
     }
 
-    pub(super) fn sync(&mut self, inode: &Inode) {
+    /// Whether a write-back had failed while the file was open; that is told once.
+    pub(super) fn sync(&mut self, inode: &Inode) -> bool {
         let file = self.file_mut(inode);
         for change in file.unsynced.drain(..) {
             change.apply(&mut file.synced);
         }
+        file.is_dirty = false;
+        std::mem::take(&mut file.has_error)
+    }
+
+    fn is_open(&self, id: u64) -> bool {
+        self.handles.iter().any(|inode| inode.id == id)
+    }
+
+    /// Writing back fails, and what was to be written is gone. Who has such a file open is told by the next sync; of the
+    /// others the system remembers nothing.
+    pub(super) fn fail_write_back(&mut self, path_contains: &str) {
+        self.drop_closed();
+        for (path, _) in self.files() {
+            let Ok(id) = self.lookup(&path) else { continue };
+            let is_open = self.is_open(id);
+            if let Some(Node::File(file)) = self.nodes.get_mut(&id)
+                && path.to_string_lossy().contains(path_contains)
+                && !file.unsynced.is_empty()
+            {
+                file.unsynced.clear();
+                file.content.clone_from(&file.synced);
+                file.is_dirty = false;
+                file.has_error = is_open;
+            }
+        }
+    }
+
+    /// A crash ended the process that wrote.
+    pub(super) fn forget_writers(&mut self) {
+        for node in self.nodes.values_mut() {
+            if let Node::File(file) = node {
+                file.is_dirty = false;
+                file.has_error = false;
+            }
+        }
+    }
+
+    pub(super) fn dirty_and_closed(&mut self) -> Vec<PathBuf> {
+        self.drop_closed();
+        let mut paths: Vec<PathBuf> = self.files().into_iter().map(|(path, _)| path).collect();
+        paths.retain(|path| {
+            self.lookup(path).is_ok_and(|id| {
+                let is_dirty = matches!(&self.nodes[&id], Node::File(file) if file.is_dirty);
+                is_dirty && !self.is_open(id)
+            })
+        });
+        paths
     }
 
     pub(super) fn sync_everything(&mut self) {
@@ -305,6 +361,7 @@ impl Disk {
                 Node::File(file) => {
                     file.synced.clone_from(&file.content);
                     file.unsynced.clear();
+                    file.is_dirty = false;
                 }
                 Node::Dir(dir) => {
                     dir.synced.clone_from(&dir.names);

@@ -138,3 +138,17 @@ fn a_lock_is_held_until_dropped_or_crashed() {
     drop(second);
     fs.lock(path).unwrap();
 }
+
+#[test]
+fn a_failed_write_back_is_told_once_and_only_where_the_file_was_open() {
+    let fs = SimulatedFs::new();
+    let open = write(&fs, "/open", 0, b"1");
+    drop(write(&fs, "/closed", 0, b"1"));
+    assert_eq!(fs.dirty_and_closed(), [Path::new("/closed")]);
+    fs.fail_write_back("/");
+    assert!(open.sync_data().is_err());
+    open.sync_data().unwrap();
+    fs.open(Path::new("/closed"), OpenMode::Write).unwrap().sync_data().unwrap();
+    assert_eq!((read(&fs, "/open").unwrap(), read(&fs, "/closed").unwrap()), (vec![], vec![]));
+    assert!(fs.dirty_and_closed().is_empty());
+}

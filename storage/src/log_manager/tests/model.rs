@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flush::FlushScope;
 use crate::leader_epoch::LeaderEpoch;
+use crate::log::OffsetSnapshot;
 use crate::producer_state::ProducerEntry;
 use crate::record_batch::RecordBatch;
 
@@ -201,6 +202,15 @@ impl Run {
             self.manager().run(Task::CloseIdleFiles, NOW);
         }
         assert_eq!(self.fs.open_files(), 0);
+        // But that it was flushed.
+        let all_flushed = OffsetSnapshot {
+            flushed_end: self.log_end,
+            recovery_point: self.log_end,
+            durable_end: self.log_end,
+            ..before.0
+        };
+        self.flushed_end = self.log_end;
+        let before = (all_flushed, before.1, 0, before.3, before.4, before.5);
         let quiet = |log: &Log| (log.offsets(), log.size_bytes(), log.unflushed_bytes());
         let quiet = quiet(&lock(&log));
         assert_eq!(quiet, (before.0, before.1, before.2));
@@ -295,6 +305,9 @@ impl Run {
     fn check(&self) {
         let log = self.log();
         let offsets = lock(&log).offsets();
+        let unwatched = self.fs.dirty_and_closed();
+        let is_log = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "log");
+        assert!(!unwatched.iter().any(is_log), "a failed write-back is missed: {unwatched:?}");
         assert_eq!((offsets.log_start, offsets.log_end), (self.log_start, self.log_end));
         assert!(offsets.recovery_point <= offsets.flushed_end);
         assert!(offsets.flushed_end <= offsets.log_end);

@@ -50,19 +50,10 @@ pub enum CheckpointError {
     },
 }
 
-/// Replaces the file at `path`, in a directory that exists.
+/// Replaces the file at `path`, in a directory that exists. Until that is synced a power cut may bring the old content back.
 ///
 /// # Errors
 /// What the disk says. The old content is then still there, or the new one is whole.
-pub fn write_atomically(fs: &dyn Fs, path: &Path, content: &[u8]) -> io::Result<()> {
-    write_renamed(fs, path, content)?;
-    fs.sync_dir(path.parent().expect("a checkpoint is in a directory"))
-}
-
-/// As [`write_atomically`] without syncing the directory: after a power cut the old content may be back.
-///
-/// # Errors
-/// What the disk says.
 pub(crate) fn write_renamed(fs: &dyn Fs, path: &Path, content: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
@@ -198,6 +189,11 @@ mod tests {
     use super::*;
     use crate::fs::simulated::{Crash, SimulatedFs};
     use proptest::prelude::*;
+
+    fn write_atomically(fs: &SimulatedFs, path: &Path, content: &[u8]) -> io::Result<()> {
+        write_renamed(fs, path, content)?;
+        fs.sync_dir(Path::new("/"))
+    }
 
     fn write(fs: &SimulatedFs, text: &str) {
         write_atomically(fs, Path::new("/c"), text.as_bytes()).unwrap();

@@ -10,6 +10,8 @@
 //! not to read what lies below is synced too, that is indexes, leader epochs, producer state. So an ack
 //! costs one fsync, not four.
 
+mod shared_sync;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,6 +20,7 @@ use crate::checkpoint::{LEADER_EPOCH_FILE, write_renamed};
 use crate::fs::FsFile;
 use crate::log_dir::{DiskError, LogDir};
 use crate::offset::Offset;
+pub(crate) use shared_sync::SharedSync;
 
 /// How much a flush makes safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +168,7 @@ impl FlushTicket {
             self.sync_names()?;
         }
         if self.is_new {
-            self.dir.judge_sync(self.dir.path(), self.dir.fs().sync_dir(self.dir.path()))?;
+            self.dir.sync_names()?;
         }
         self.dir.check_online()
     }

@@ -27,6 +27,7 @@ pub use names::{DirName, parse_dir_name};
 use work::Work;
 
 use crate::checkpoint::CheckpointError;
+use crate::flush::SharedSync;
 use crate::fs::{DirEntry, Fs, FsFile, FsLock, OpenMode, SyncTarget, is_disk_full, read_file};
 use crate::tail_cache::TailCache;
 
@@ -119,6 +120,7 @@ pub struct LogDir {
     next_segment_key: AtomicU64,
     checkpoints: Checkpoints,
     work: Work,
+    names: SharedSync,
     _lock: Box<dyn FsLock>,
 }
 
@@ -183,6 +185,7 @@ impl LogDir {
             next_segment_key: AtomicU64::new(0),
             checkpoints: Checkpoints::default(),
             work: Work::default(),
+            names: SharedSync::default(),
             _lock: lock,
         }))
     }
@@ -246,6 +249,15 @@ impl LogDir {
         outcome: io::Result<T>,
     ) -> Result<T, DiskError> {
         outcome.map_err(|error| self.take_offline("fsync", path, &error))
+    }
+
+    /// Syncs the names in this directory, together with whoever asks for it at the same time.
+    ///
+    /// # Errors
+    /// If that fails, or the directory is offline.
+    pub(crate) fn sync_names(&self) -> Result<(), DiskError> {
+        let sync = || self.judge_sync(&self.path, self.fs.sync_dir(&self.path));
+        self.names.run(|| self.check_online(), sync)
     }
 
     /// Takes the directory offline because of what is described, and says so.

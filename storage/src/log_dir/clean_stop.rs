@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 
 use super::{DiskError, LogDir, judge_checkpoint};
-use crate::checkpoint::{CheckpointError, write_atomically};
+use crate::checkpoint::{CheckpointError, write_renamed};
 use crate::fs::read_file;
 use crate::offset::Offset;
 use crate::retention::{OldestSegment, SegmentFacts};
@@ -71,7 +71,7 @@ impl LogDir {
             Err(error) => return self.judge("read", &logs_path, Err(error)),
         };
         self.judge("remove", &path, self.fs().remove_file(&path))?;
-        self.judge_sync(self.path(), self.fs().sync_dir(self.path()))?;
+        self.sync_names()?;
         Ok(Some(CleanStop { broker_epoch: parse_broker_epoch(&text), logs }))
     }
 
@@ -85,13 +85,10 @@ impl LogDir {
         logs: &[StoppedLog],
     ) -> Result<(), DiskError> {
         self.check_online()?;
-        let write = |name: &str, text: &str| {
-            let path = self.path().join(name);
-            self.judge("write", &path, write_atomically(&**self.fs(), &path, text.as_bytes()))
-        };
-        write(LOGS_FILE, &encode_logs(logs))?;
+        self.write_checkpoint(&self.path().join(LOGS_FILE), &encode_logs(logs))?;
         let epoch = broker_epoch.unwrap_or(-1);
-        write(CLEAN_SHUTDOWN_FILE, &format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}"))
+        let text = format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}");
+        self.write_checkpoint(&self.path().join(CLEAN_SHUTDOWN_FILE), &text)
     }
 
     /// Writes a checkpoint of this directory durably. A full disk leaves the old one.
@@ -100,7 +97,8 @@ impl LogDir {
     /// If the disk fails or is full.
     pub(crate) fn write_checkpoint(&self, path: &Path, text: &str) -> Result<(), DiskError> {
         self.check_online()?;
-        self.judge("write", path, write_atomically(&**self.fs(), path, text.as_bytes()))
+        self.judge("write", path, write_renamed(&**self.fs(), path, text.as_bytes()))?;
+        self.sync_names()
     }
 
     /// Reads a checkpoint; a malformed one takes the directory offline.

@@ -190,6 +190,9 @@ fn load_inner(
         )?,
     };
     loaded.producers = producers;
+    if is_clean && !report.rebuilt_indexes.is_empty() {
+        loaded.note_names();
+    }
     if !is_clean {
         // Names, epochs and indexes are synced with the next flush of everything.
         loaded.note_names();

@@ -169,8 +169,8 @@ impl Log {
         match &self.content {
             Content::Absent | Content::Deleted => return Ok(None),
             Content::Cold(_) => return Ok(Some(self.stopped())),
-            // Nothing to do, and ten thousand such logs must not cost an fsync each.
-            Content::Loaded(loaded) if !self.is_changed && loaded.is_created => {
+            // Nothing to do, and ten thousand such logs must not cost an fsync each. Reading it may have rebuilt an index.
+            Content::Loaded(loaded) if !self.is_changed && loaded.is_as_a_clean_stop_left_it() => {
                 return Ok(Some(self.stopped()));
             }
             Content::Damaged(_) | Content::Loaded(_) => {}

@@ -570,6 +570,37 @@ fn what_sealing_writes_is_synced_by_the_next_flush_and_by_a_clean_stop() {
 }
 
 #[test]
+fn an_index_that_a_read_after_a_clean_stop_rebuilt_is_synced_by_the_next_clean_stop() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, small_segments());
+    for tag in 0..30 {
+        append(&mut log, batch(tag, 60, tag as i64));
+    }
+    let mut stopped = log.close(NOW).unwrap().unwrap();
+    drop((log, dir));
+    let index = Path::new("/data/orders-3/00000000000000000000.index");
+    let content = |fs: &SimulatedFs| {
+        let found = fs.files().into_iter().find(|(path, _)| path == index);
+        found.map(|(_, bytes)| bytes)
+    };
+    let before = content(&fs).unwrap();
+    crate::fs::Fs::remove_file(&fs, index).unwrap();
+    fs.sync_everything();
+    for is_rebuilt in [true, false] {
+        let dir = open_dir(&fs);
+        let mut log = Log::cold(dir.clone(), &stopped, Arc::new(small_segments()));
+        assert_eq!(tags(&mut log).len(), 30);
+        let changes = fs.changes();
+        stopped = log.close(NOW).unwrap().unwrap();
+        assert_eq!(fs.changes() > changes, is_rebuilt, "only what is not synced costs something");
+        drop((log, dir));
+        fs.crash(Crash::PowerLosingUnsynced);
+        assert_eq!(content(&fs).as_ref(), Some(&before));
+    }
+}
+
+#[test]
 fn a_log_may_be_deleted_while_it_is_flushed() {
     let fs = SimulatedFs::new();
     let dir = open_dir(&fs);

@@ -21,6 +21,7 @@ use crate::topic_partition::{TopicId, TopicPartition};
 
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 const LOGS_FILE: &str = "clean-shutdown-logs";
+/// Of either file; that is a list of more than half a million logs.
 const MAX_SIZE_BYTES: u64 = 64 << 20;
 
 /// One log as it was at a clean stop.
@@ -56,23 +57,33 @@ impl LogDir {
     /// `None` after an unclean stop, and in a new directory.
     ///
     /// # Errors
-    /// If the disk fails. A list that cannot be read is as none.
+    /// If the disk fails. A list that cannot be read, or is larger than 64 MiB, is as none.
     pub fn take_clean_stop(&self) -> Result<Option<CleanStop>, DiskError> {
         let path = self.path().join(CLEAN_SHUTDOWN_FILE);
-        let text = match read_file(&**self.fs(), &path, MAX_SIZE_BYTES) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return self.judge("read", &path, Err(error)),
-        };
+        let Some(text) = self.read_trace(&path)? else { return Ok(None) };
         let logs_path = self.path().join(LOGS_FILE);
-        let logs = match read_file(&**self.fs(), &logs_path, MAX_SIZE_BYTES) {
-            Ok(bytes) => parse_logs(&String::from_utf8_lossy(&bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return self.judge("read", &logs_path, Err(error)),
-        };
+        let list = self.read_trace(&logs_path)?;
+        let logs = list.as_deref().and_then(parse_logs);
+        if list.is_some() && logs.is_none() {
+            tracing::warn!(path = %logs_path.display(), "list cannot be read: every log is recovered");
+        }
         self.judge("remove", &path, self.fs().remove_file(&path))?;
         self.sync_names()?;
         Ok(Some(CleanStop { broker_epoch: parse_broker_epoch(&text), logs }))
+    }
+
+    /// One of the two files as text; none that is too large to be ours.
+    fn read_trace(&self, path: &Path) -> Result<Option<String>, DiskError> {
+        match read_file(&**self.fs(), path, MAX_SIZE_BYTES) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Retrying would not make it smaller: no broker may be kept from starting by it for ever.
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                tracing::warn!(%error, "trace of a clean stop is ignored");
+                Ok(Some(String::new()))
+            }
+            Err(error) => self.judge("read", path, Err(error)),
+        }
     }
 
     /// Leaves the traces of a clean stop: the last thing a broker writes here.
@@ -193,6 +204,7 @@ fn parse_broker_epoch(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::fs::simulated::{Crash, SimulatedFs};
+    use crate::fs::{Fs, OpenMode};
     use crate::log_dir::MetaProperties;
     use std::sync::Arc;
 
@@ -255,5 +267,20 @@ mod tests {
         assert_eq!(parse_broker_epoch("{\"version\":0,\"brokerEpoch\":-1}"), None);
         assert_eq!(parse_broker_epoch("{\"brokerEpoch\" : 12 }"), Some(12));
         assert_eq!(parse_broker_epoch(""), None);
+    }
+
+    #[test]
+    fn a_trace_that_is_too_large_does_not_keep_a_broker_from_starting() {
+        for name in [LOGS_FILE, CLEAN_SHUTDOWN_FILE] {
+            let fs = SimulatedFs::new();
+            let dir = open(&fs);
+            dir.leave_clean_stop(Some(5), &[log(0)]).unwrap();
+            let file = fs.open(&Path::new("/data").join(name), OpenMode::Write).unwrap();
+            file.set_size(MAX_SIZE_BYTES + 1).unwrap();
+            let stop = dir.take_clean_stop().unwrap().unwrap();
+            assert_eq!(stop.logs.is_none(), name == LOGS_FILE);
+            assert_eq!(stop.broker_epoch.is_none(), name == CLEAN_SHUTDOWN_FILE);
+            assert_eq!(dir.take_clean_stop().unwrap(), None, "it is removed");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Moving the log start: DeleteRecords, retention, and rolling by hand.
 
 use super::{Content, Log, LogError};
+use crate::log_dir::DiskError;
 use crate::offset::Offset;
 use crate::retention::{RetentionLimits, SegmentFacts, deletable_segments};
 use crate::segment::{Place, Segment};
@@ -93,28 +94,20 @@ impl Log {
         Ok(count)
     }
 
+    /// # Errors
+    /// If the disk fails or is full. What has gone by then has gone: the log start and the size say so.
     fn delete_first_segments(&mut self, count: usize, now: Timestamp) -> Result<(), LogError> {
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
-        let delay_ms = self.config.file_delete_delay_ms;
         let recovery_point = self.progress.recovery_point();
         self.is_changed = true;
+        self.load(now)?;
+        // Oldest first: whatever a crash leaves is the log from a later start.
+        let deleted = (0..count).try_for_each(|_| self.delete_first_segment());
         let loaded = self.load(now)?;
-        for _ in 0..count {
-            // Oldest first: whatever a crash leaves is the log from a later start.
-            let Some(first) = loaded.segments.first() else { break };
-            let renamed = first.mark_deleted(place)?;
-            let base_offset = first.base_offset();
-            loaded.segments.remove_first();
-            loaded.aborted.remove(&base_offset);
-            loaded.unwritten_aborted.remove(&base_offset);
-            loaded.note_names();
-            dir.doom(renamed, delay_ms);
-            fail::fail_point!("log-retention-after-rename");
-        }
-        loaded.prune_snapshots(place, recovery_point)?;
+        let pruned = deleted.and_then(|()| loaded.prune_snapshots(place, recovery_point));
         let first = loaded.segments.first().map(|segment| segment.base_offset());
-        self.size_bytes = self.loaded().map_or(0, |loaded| loaded.segments.size_bytes());
+        self.size_bytes = loaded.segments.size_bytes();
         if let Some(first) = first
             && first > self.log_start
         {
@@ -123,6 +116,24 @@ impl Log {
             self.move_log_start(first);
         }
         self.dir.note_dirty(self.topic_id, self.topic_partition.partition);
+        Ok(pruned?)
+    }
+
+    /// Does nothing if that fails, but what was renamed of its files: the next try goes on from there.
+    fn delete_first_segment(&mut self) -> Result<(), DiskError> {
+        let (dir, path) = (self.dir.clone(), self.path.clone());
+        let place = Place { dir: &dir, path: &path };
+        let delay_ms = self.config.file_delete_delay_ms;
+        let Some(loaded) = self.loaded_mut() else { return Ok(()) };
+        let Some(first) = loaded.segments.first() else { return Ok(()) };
+        let renamed = first.mark_deleted(place)?;
+        let base_offset = first.base_offset();
+        loaded.segments.remove_first();
+        loaded.aborted.remove(&base_offset);
+        loaded.unwritten_aborted.remove(&base_offset);
+        loaded.note_names();
+        dir.doom(renamed, delay_ms);
+        fail::fail_point!("log-retention-after-rename");
         Ok(())
     }
 

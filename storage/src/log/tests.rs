@@ -500,6 +500,34 @@ fn retention_moves_the_log_start_and_renames_the_files() {
 }
 
 #[test]
+fn retention_that_meets_a_full_disk_half_way_tells_how_far_it_came() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let config = LogConfig { retention_ms: Some(100), ..small_segments() };
+    let mut log = new_log(&dir, config);
+    for tag in 0..40 {
+        append(&mut log, batch(tag, 60, 10 * tag as i64));
+    }
+    log.update_high_watermark(offset(40));
+    let bases: Vec<Offset> =
+        log.loaded().unwrap().segments.iter().map(|segment| segment.base_offset()).collect();
+    fs.inject(Fault {
+        operation: Operation::Rename,
+        path_contains: ".log".into(),
+        skip: 2,
+        times: 1,
+        error: std::io::ErrorKind::StorageFull,
+    });
+    log.delete_old_segments(time(450)).unwrap_err();
+    assert_eq!(log.offsets().log_start, bases[2]);
+    assert_eq!(log.size_bytes(), log.loaded().unwrap().segments.size_bytes());
+    assert_eq!(tags(&mut log), (bases[2].value() as u64..40).collect::<Vec<_>>());
+    assert!(log.delete_old_segments(time(450)).unwrap() > 0);
+    assert!(log.offsets().log_start > bases[2]);
+    assert!(dir.offline_error().is_none());
+}
+
+#[test]
 fn an_idle_log_gives_back_its_memory_and_its_file() {
     let fs = SimulatedFs::new();
     let dir = open_dir(&fs);

@@ -264,11 +264,13 @@ impl LogManager {
                     if log.damage().is_some() {
                         continue;
                     }
-                    match log.delete_old_segments(now) {
-                        Ok(0) => {}
-                        Ok(_) => outcome.moved.push((id, log.offsets())),
-                        Err(error) => outcome.errors.push(error),
+                    let before = log.offsets();
+                    // Some may have gone before an error.
+                    let deleted = log.delete_old_segments(now);
+                    if log.offsets() != before {
+                        outcome.moved.push((id, log.offsets()));
                     }
+                    outcome.errors.extend(deleted.err());
                 }
             }
             Task::Checkpoint => {

@@ -258,6 +258,8 @@ impl Log {
         let report = log.read_directory(known, now)?;
         log.high_watermark = checkpoints.high_watermark.clamp(log.log_start, log.log_end);
         log.is_changed = true;
+        // Its last segment's index is in memory, and its files are open.
+        log.note_use();
         log.refresh_first_unstable();
         if log.config.flushes_each_message() {
             log.flush()?;

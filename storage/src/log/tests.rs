@@ -556,6 +556,11 @@ fn an_idle_log_gives_back_its_memory_and_its_file() {
 }
 
 impl Log {
+    pub(crate) fn has_index_in_memory(&self) -> bool {
+        let active = self.loaded().and_then(|loaded| loaded.segments.last());
+        active.is_some_and(|active| active.index_in_memory().is_some())
+    }
+
     fn close_if(&mut self, clean: bool) -> Option<crate::log_dir::StoppedLog> {
         clean.then(|| self.close(NOW).unwrap().unwrap())
     }

@@ -401,6 +401,24 @@ fn a_log_that_falls_idle_on_a_full_disk_is_flushed_when_there_is_room() {
 }
 
 #[test]
+fn a_recovered_log_that_nobody_uses_gives_its_index_back() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    append(&mut lock(&log_of(&manager, 1, &small())), batch(0, 60, 0));
+    drop(manager);
+    fs.crash(Crash::Process);
+    let (manager, _) = open(&fs, &[1], &small(), Instant::ZERO).unwrap();
+    let log = manager.get(topic(1), 0).unwrap();
+    assert!(lock(&log).has_index_in_memory());
+    for _ in 0..2 {
+        manager.due(Instant::ZERO); // takes note of what is in use
+        manager.run(Task::CloseIdleFiles, NOW);
+    }
+    assert!(!lock(&log).has_index_in_memory());
+    assert_eq!(values(&log).len(), 1);
+}
+
+#[test]
 fn a_second_manager_on_the_same_directory_is_refused() {
     let fs = SimulatedFs::new();
     let (_manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();

@@ -556,7 +556,8 @@ impl Log {
         Ok(self.epochs(now)?.end_offset_for(epoch, log_end))
     }
 
-    /// The epoch in which `offset` was, or would be, written.
+    /// The epoch in which `offset` was, or would be, written. Reads the directory of a cold log, unless
+    /// [`Log::knows_epoch_for`] it.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -565,7 +566,18 @@ impl Log {
         offset: Offset,
         now: Timestamp,
     ) -> Result<Option<LeaderEpoch>, LogError> {
-        Ok(self.epochs(now)?.epoch_for_offset(offset))
+        match self.pending_epoch {
+            Some(pending) if self.is_cold() && pending.start_offset <= offset => {
+                Ok(Some(pending.epoch))
+            }
+            _ => Ok(self.epochs(now)?.epoch_for_offset(offset)),
+        }
+    }
+
+    /// Whether the epoch of `offset` can be told without reading the directory: the log is in use, or the offset is past what
+    /// is in it, as all of an empty one is.
+    pub fn knows_epoch_for(&self, offset: Offset) -> bool {
+        !self.is_cold() || self.pending_epoch.is_some_and(|pending| pending.start_offset <= offset)
     }
 
     /// The latest epoch here.

@@ -21,12 +21,17 @@ const FIRST_WITH_LEADER_EPOCH: i16 = 4;
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: ListOffsetsRequest = request.decode()?;
     let version = request.api_version;
-    let of_time = |partition: &ListOffsetsPartition| {
-        let spec = spec(version, partition.timestamp);
-        matches!(spec, Some(OffsetSpec::Timestamp(_) | OffsetSpec::MaxTimestamp))
+    let needs_disk = |topic: &TopicName, partition: &ListOffsetsPartition| {
+        let Some(spec) = spec(version, partition.timestamp) else { return false };
+        let partition = broker.leader_of(topic, partition.partition_index);
+        partition.is_ok_and(|partition| partition.list_offset_needs_disk(spec))
     };
-    if asked.topics.iter().flat_map(|topic| &topic.partitions).any(of_time) {
-        // Reads indexes and batches.
+    let mut asked_for = asked
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|partition| (&topic.name, partition)));
+    if asked_for.any(|(topic, partition)| needs_disk(topic, partition)) {
+        // Reads indexes and batches, or the directory of a cold log.
         let broker = Arc::clone(broker);
         return Ok(Reply::Serial(Box::pin(async move {
             let work = move || offsets(&broker, version, &asked);

@@ -355,6 +355,18 @@ impl Partition {
         self.change(|_, log| log.end_offset_for_epoch(epoch, now)).map_err(ReadError::from_log)
     }
 
+    /// Whether looking an offset up may have to wait for the disk.
+    pub fn list_offset_needs_disk(&self, spec: OffsetSpec) -> bool {
+        match spec {
+            OffsetSpec::MaxTimestamp | OffsetSpec::Timestamp(_) => true,
+            // The epoch that belongs to the log start is in a cold log's directory.
+            OffsetSpec::Earliest => {
+                self.change(|_, log| !log.knows_epoch_for(log.offsets().log_start))
+            }
+            OffsetSpec::Latest | OffsetSpec::LatestTiered => false,
+        }
+    }
+
     /// Looks an offset up.
     ///
     /// # Errors

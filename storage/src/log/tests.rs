@@ -685,6 +685,34 @@ fn a_log_whose_file_was_closed_takes_an_append_after_a_read() {
 }
 
 #[test]
+fn a_cold_log_tells_the_epoch_of_what_is_to_be_written_without_being_read() {
+    for records in [0, 5] {
+        let fs = SimulatedFs::new();
+        let dir = open_dir(&fs);
+        let mut log = new_log(&dir, small_segments());
+        for tag in 0..5 {
+            append(&mut log, batch(tag, 60, 0));
+        }
+        log.update_high_watermark(log.log_end);
+        log.delete_records(offset(5 - records), NOW).unwrap();
+        let stopped = log.close(NOW).unwrap().unwrap();
+        drop((log, dir));
+        let mut log = Log::cold(open_dir(&fs), &stopped, Arc::new(small_segments()));
+        let log_start = log.offsets().log_start;
+        assert!(!log.knows_epoch_for(log_start));
+        log.assign_epoch_start(EPOCH.next());
+        assert_eq!(log.knows_epoch_for(log_start), records == 0);
+        let epoch = log.epoch_for_offset(log_start, NOW).unwrap();
+        assert_eq!(log.is_cold(), records == 0);
+        assert!(log.knows_epoch_for(log_start));
+        // The same as when it is read.
+        assert_eq!(epoch, Some(if records == 0 { EPOCH.next() } else { EPOCH }));
+        log.leader_epochs(NOW).unwrap();
+        assert_eq!(log.epoch_for_offset(log_start, NOW).unwrap(), epoch);
+    }
+}
+
+#[test]
 fn a_cold_log_takes_an_append_after_a_read() {
     let fs = SimulatedFs::new();
     let dir = open_dir(&fs);

@@ -5,7 +5,7 @@
 //! yet, and for a frame that has begun to arrive: that is read into its buffer directly, which is reserved in steps, so
 //! that a peer that claims 100 MiB and sends nothing costs neither memory nor much address space.
 
-use super::buffer_pool::BufferPool;
+use super::buffer_pool::{BufferPool, FrameBuffer};
 use bytes::{Buf, BufMut, Bytes};
 use std::cell::RefCell;
 use std::io;
@@ -62,7 +62,7 @@ pub struct FrameReader {
 /// A frame that has begun to arrive.
 #[derive(Debug)]
 struct UnderWay {
-    buffer: Vec<u8>,
+    buffer: FrameBuffer,
     size_bytes: usize,
 }
 
@@ -105,7 +105,7 @@ impl FrameReader {
 
     /// Bytes that have come in and were not handed out.
     pub fn held_bytes(&self) -> usize {
-        let arriving = self.under_way.as_ref().map_or(0, |frame| frame.buffer.len());
+        let arriving = self.under_way.as_ref().map_or(0, |frame| frame.buffer.bytes.len());
         self.whole.len() + self.large.as_ref().map_or(0, Bytes::len) + arriving
     }
 
@@ -117,7 +117,7 @@ impl FrameReader {
     /// The most that one [`Self::poll_read`] may add to what is held.
     pub fn wanted_bytes(&self) -> usize {
         match &self.under_way {
-            Some(frame) => frame.size_bytes - frame.buffer.len(),
+            Some(frame) => frame.size_bytes - frame.buffer.bytes.len(),
             None => READ_AHEAD_BYTES,
         }
     }
@@ -137,7 +137,7 @@ impl FrameReader {
         let read = match &mut self.under_way {
             Some(frame) => {
                 let size_bytes = ready!(frame.poll_read(context, stream, room_bytes))?;
-                if frame.buffer.len() == frame.size_bytes {
+                if frame.buffer.bytes.len() == frame.size_bytes {
                     let whole = self.under_way.take().expect("it was just read into");
                     self.large = Some(self.pool.freeze(whole.buffer));
                 }
@@ -186,7 +186,7 @@ impl FrameReader {
             };
             if after.len() < size_bytes {
                 let mut buffer = self.pool.take(size_bytes.min(FIRST_RESERVE_BYTES));
-                buffer.extend_from_slice(after);
+                buffer.bytes.extend_from_slice(after);
                 self.under_way = Some(UnderWay { buffer, size_bytes });
                 break;
             }
@@ -215,14 +215,15 @@ impl UnderWay {
         stream: &mut R,
         room_bytes: usize,
     ) -> Poll<io::Result<usize>> {
-        let missing = self.size_bytes - self.buffer.len();
-        if self.buffer.len() == self.buffer.capacity() {
+        let buffer = &mut self.buffer.bytes;
+        let missing = self.size_bytes - buffer.len();
+        if buffer.len() == buffer.capacity() {
             // Large blocks are moved by the allocator without a copy, where the system can.
-            self.buffer.reserve_exact(missing.min(self.buffer.len()));
+            buffer.reserve_exact(missing.min(buffer.len()));
         }
-        let spare = self.buffer.capacity() - self.buffer.len();
+        let spare = buffer.capacity() - buffer.len();
         let step = missing.min(room_bytes).min(spare);
-        pin!(stream.read_buf(&mut (&mut self.buffer).limit(step))).poll(context)
+        pin!(stream.read_buf(&mut buffer.limit(step))).poll(context)
     }
 }
 
@@ -317,7 +318,7 @@ mod tests {
         let mut stream = Pieces(&claim, 4);
         assert!(matches!(reader.poll_read(&mut context, &mut stream, 100), Poll::Ready(Ok(true))));
         assert!(reader.is_under_way() && reader.held_bytes() == 0);
-        let reserved = reader.under_way.as_ref().unwrap().buffer.capacity();
+        let reserved = reader.under_way.as_ref().unwrap().buffer.bytes.capacity();
         assert!(reserved <= FIRST_RESERVE_BYTES, "{reserved}");
     }
 

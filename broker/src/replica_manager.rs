@@ -107,6 +107,10 @@ impl ReplicaManager {
     /// Completes what waited for this partition, after the move was published. Call it with no partition's lock held.
     pub fn wake(&self, partition: &Partition, moved: Moved) {
         self.produces.complete(&partition.key());
+        Self::wake_fetches(partition, moved);
+    }
+
+    fn wake_fetches(partition: &Partition, moved: Moved) {
         partition.watchers().mark(moved, partition.snapshot().visible_bytes);
     }
 
@@ -114,7 +118,11 @@ impl ReplicaManager {
         if outcome.needs_flush {
             self.flusher.request(Arc::clone(partition));
         }
-        self.wake(partition, Moved::Forward);
+        // Else each append before an fsync would look at all that wait for it.
+        if outcome.acknowledges {
+            self.produces.complete(&partition.key());
+        }
+        Self::wake_fetches(partition, Moved::Forward);
     }
 
     /// Moves a partition's log start offset; see [`Partition::delete_records`].

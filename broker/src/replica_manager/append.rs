@@ -308,11 +308,22 @@ mod tests {
     use std::task::{Context, Poll, Waker};
     use storage::fs::simulated::SimulatedFs;
     use storage::log_dir::{LogDir, MetaProperties};
-    use storage::log_manager::{LogManager, LogManagerConfig};
+    use storage::log_manager::{LogManager, LogManagerConfig, Task};
+    use storage::record_batch::RecordBatchBuilder;
+    use storage::timestamp::Timestamp;
     use storage::topic_partition::TopicId;
 
     /// Leads a partition whose other replica never fetches.
     fn led_alone(clock: Clock) -> (Arc<ReplicaManager>, Arc<Partition>) {
+        led(clock, &[1, 2], &[])
+    }
+
+    /// Leads a partition with these replicas, none of which but the leader ever fetches.
+    fn led(
+        clock: Clock,
+        replicas: &[i32],
+        config: &[(&str, &str)],
+    ) -> (Arc<ReplicaManager>, Arc<Partition>) {
         let meta = MetaProperties {
             node_id: 1,
             cluster_id: None,
@@ -322,22 +333,23 @@ mod tests {
         let (now, settings) = (clock.now(), LogManagerConfig::default());
         let (logs, _) = LogManager::open(dir, settings, &|_, _| None, clock.wall(), now).unwrap();
         let manager = Arc::new(ReplicaManager::new(clock, logs));
-        let (own, cluster, statics) = Default::default();
+        let (cluster, statics) = Default::default();
+        let own = config.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let layers = ConfigLayers { broker: None, cluster: &cluster, statics: &statics };
         let config = TopicConfig::resolve(&own, layers);
         let key = PartitionKey { topic_id: TopicId::from_bytes([1; 16]), partition: 0 };
         let partition = manager.host(key, &Arc::from("t"), &config).unwrap();
-        let ids = [1, 2].map(|id| BrokerId::new(id).unwrap());
+        let ids: Vec<_> = replicas.iter().map(|id| BrokerId::new(*id).unwrap()).collect();
         let replica =
             |broker_id| ReplicaMetadata { broker_id, broker_epoch: None, is_eligible: true };
         let metadata = LeaderMetadata {
             broker_id: ids[0],
             leader_epoch: LeaderEpoch::ZERO,
             partition_epoch: PartitionEpoch::ZERO,
-            isr: ids.to_vec(),
+            isr: ids.clone(),
             effective_min_isr: 1,
             recovery_state: LeaderRecoveryState::Recovered,
-            replicas: ids.map(replica).to_vec(),
+            replicas: ids.into_iter().map(replica).collect(),
         };
         partition.lead(metadata, now);
         (manager, partition)
@@ -358,6 +370,46 @@ mod tests {
             done: Vec::new(),
             waiting: vec![Waiting { place: (0, 0), partition, appended, awaited, verdict: None }],
             timeout: Duration::from_secs(30),
+        }
+    }
+
+    fn one_record() -> Bytes {
+        let timestamp = Timestamp::new(1);
+        let builder = RecordBatchBuilder::new().record(timestamp, None, Some(b"value"), &[]);
+        builder.build().unwrap().into()
+    }
+
+    fn append_one_record(manager: &Arc<ReplicaManager>, partition: &Partition) -> Appends {
+        let (place, key, records) = ((0, 0), partition.key(), one_record());
+        let request = AppendRequest { place, key, current_leader: None, records };
+        manager.append(vec![request], Some(RequiredAcks::All), Duration::from_secs(30))
+    }
+
+    #[test]
+    fn what_the_log_manager_has_synced_is_acknowledged_when_the_flusher_comes_though_the_manager_is_not_done()
+     {
+        let (manager, partition) = led(Clock::start(), &[1], &[("flush.messages", "1")]);
+        let appends = append_one_record(&manager, &partition);
+        let mut wait = pin!(appends.try_now().expect_err("nothing is synced").wait());
+        let mut task = Context::from_waker(Waker::noop());
+        assert!(wait.as_mut().poll(&mut task).is_pending());
+        let id = (partition.key().topic_id, partition.key().partition);
+        let outcome = manager.logs().run(Task::Flush(id), manager.clock().wall());
+        assert!(outcome.errors.is_empty() && outcome.moved.len() == 1);
+        manager.flush_owed();
+        let Poll::Ready(results) = wait.as_mut().poll(&mut task) else { panic!("it is durable") };
+        assert!(matches!(results[..], [(_, Ok(_))]));
+    }
+
+    #[test]
+    fn an_append_that_moves_nothing_that_is_counted_looks_at_nobody_who_waits() {
+        for (flush_messages, acknowledges) in [("1", false), ("2", true)] {
+            let config = [("flush.messages", flush_messages)];
+            let (manager, partition) = led(Clock::start(), &[1], &config);
+            let now = manager.now();
+            let batch = validate(&one_record(), &partition.validation_config(), now.wall).unwrap();
+            let outcome = partition.append_as_leader(batch, Some(RequiredAcks::All), now).unwrap();
+            assert_eq!(outcome.acknowledges, acknowledges, "flush.messages={flush_messages}");
         }
     }
 

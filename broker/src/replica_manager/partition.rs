@@ -72,6 +72,8 @@ pub struct AppendOutcome {
     pub awaited: Option<AwaitedAppend>,
     /// A flush is owed.
     pub needs_flush: bool,
+    /// What waits for an acknowledgement may have it now: the high watermark moved, or the end that the leader counts.
+    pub acknowledges: bool,
 }
 
 /// What a fetch may read of this partition, decided under the lock.
@@ -465,9 +467,15 @@ impl Partition {
     /// # Errors
     /// The log directory is offline from now on.
     pub fn flush(&self, at: Instant) -> Result<(), DiskError> {
-        let Some(ticket) = self.change(|_, log| log.flush_ticket(FlushScope::Records))? else {
-            return Ok(());
-        };
+        let ticket = self.change(|state, log| {
+            let ticket = log.flush_ticket(FlushScope::Records)?;
+            if ticket.is_none() {
+                // The log's manager was first, and tells of it only when it is done with all its logs.
+                state.note_offsets(log, at);
+            }
+            Ok::<_, DiskError>(ticket)
+        })?;
+        let Some(ticket) = ticket else { return Ok(()) };
         let outcome = ticket.run();
         self.change(|state, log| {
             let completed = log.flush_completed(outcome).map(|_| ());
@@ -540,8 +548,9 @@ impl PartitionState {
         let Some(leader) = &mut self.leader else {
             return Err(ProduceError::NotLeader { current_leader: None });
         };
+        let before = leader.snapshot();
         if let Some(acks) = acks {
-            acks.admit(&leader.snapshot())?;
+            acks.admit(&before)?;
         }
         let leader_epoch = leader.leader_epoch();
         let info = log
@@ -553,6 +562,7 @@ impl PartitionState {
             self.invisible.push_back((required, self.appended_bytes));
         }
         self.note_offsets(log, now.at);
+        let after = self.leader.as_ref().map(Leader::snapshot);
         Ok(AppendOutcome {
             appended: Appended {
                 base_offset: info.base_offset,
@@ -561,6 +571,10 @@ impl PartitionState {
             },
             awaited: acks.map(|acks| AwaitedAppend { leader_epoch, required, acks }),
             needs_flush: info.flush_needed || log.offsets().durable_end < required,
+            acknowledges: after.is_none_or(|after| {
+                after.high_watermark > before.high_watermark
+                    || after.counted_end > before.counted_end
+            }),
         })
     }
 

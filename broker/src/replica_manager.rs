@@ -169,8 +169,8 @@ impl ReplicaManager {
             self.wake(&partition, Moved::Otherwise);
         }
         if let Err(error) = self.logs.delete(key.topic_id, key.partition) {
-            // The directory is offline now, and its listener ends the broker.
-            tracing::error!(topic_id = %key.topic_id, partition = key.partition, %error, "not deleted");
+            // On a full disk it is tried again; else the directory is offline now, and its listener ends the broker.
+            tracing::error!(topic_id = %key.topic_id, partition = key.partition, %error, "not deleted yet");
         }
     }
 

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub use background::{Task, TaskOutcome};
+pub use background::{SetAside, Task, TaskOutcome};
 pub use start::{OfflineLog, StartReport};
 
 use crate::flush::in_parallel;
@@ -137,7 +137,8 @@ impl LogManager {
     /// another name now and is removed after `file.delete.delay.ms`. A log that is not there is none.
     ///
     /// # Errors
-    /// If the disk fails.
+    /// If the disk fails. If it is full, the name is tried again in the background; until then a log of the same name cannot
+    /// begin.
     pub fn delete(&self, topic_id: TopicId, partition: i32) -> Result<(), DiskError> {
         let log = {
             let mut state = self.state();
@@ -153,9 +154,7 @@ impl LogManager {
         // A topic's id never comes again, so this name is taken once.
         let unique = u128::from_be_bytes(*topic_id.as_bytes());
         let to = self.dir.path().join(set_aside_name(&topic_partition, unique, DELETE_SUFFIX));
-        self.dir.judge("rename", &path, self.dir.fs().rename(&path, &to))?;
-        self.dir.doom([to], delay_ms);
-        Ok(())
+        self.set_aside(SetAside { from: path, to, delay_ms })
     }
 
     /// Stops cleanly: every log is flushed and its state left on the disk, then the checkpoints are written,

@@ -31,6 +31,10 @@ impl Signals {
         self.changed.notify_all();
     }
 
+    fn is_stopped(&self) -> bool {
+        self.state.lock().expect("no panic is survived").is_stopped
+    }
+
     /// Sleeps until stopped, or until `until` holds, at most for so long. Returns whether it was stopped.
     fn sleep(&self, at_most: Duration, until: impl Fn(&SignalState) -> bool) -> bool {
         let state = self.state.lock().expect("no panic is survived");
@@ -101,6 +105,9 @@ impl ReplicaManager {
         loop {
             let at = self.clock.now();
             for task in self.logs.due(at) {
+                if signals.is_stopped() {
+                    return; // what remains is the clean stop's, or the next start's
+                }
                 self.run_task(task);
             }
             let sleep = self.logs.next_due().saturating_since(self.clock.now());

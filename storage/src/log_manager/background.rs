@@ -28,6 +28,17 @@ pub enum Task {
     CloseIdleFiles,
     /// Remove a file or directory that was renamed for it.
     Remove(PathBuf),
+    /// Rename the directory of a deleted log once more: the disk was full.
+    SetAside(SetAside),
+}
+
+/// A deleted log's directory that is to be renamed, and then removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    pub(super) from: PathBuf,
+    pub(super) to: PathBuf,
+    /// How long it stays, in milliseconds.
+    pub(super) delay_ms: u64,
 }
 
 /// What came of a [`Task`].
@@ -49,6 +60,8 @@ pub(super) struct Schedule {
     close_idle: Instant,
     dirty: DirtyLogs,
     removals: BinaryHeap<Reverse<(Instant, PathBuf)>>,
+    /// Offered when idle files are closed.
+    set_aside: Vec<SetAside>,
     /// Logs that may have memory to give back.
     warm: BTreeSet<LogId>,
 }
@@ -121,6 +134,7 @@ impl Schedule {
             close_idle: at.plus(ms(config.idle_file_ms)),
             dirty: DirtyLogs::default(),
             removals: BinaryHeap::new(),
+            set_aside: Vec::new(),
             warm: BTreeSet::new(),
         }
     }
@@ -128,6 +142,11 @@ impl Schedule {
     /// What recovery kept is synced soon.
     pub(super) fn flush_soon(&mut self, id: LogId, at: Instant) {
         self.dirty.insert(id, Some(at));
+    }
+
+    /// A deleted log's directory could not be renamed.
+    pub(super) fn set_aside_later(&mut self, set_aside: SetAside) {
+        self.set_aside.push(set_aside);
     }
 
     /// The log was deleted.
@@ -210,10 +229,12 @@ impl LogManager {
                 schedule.dirty.remove(id); // flushed since
                 continue;
             }
-            // `flush.ms` may have been lowered, or taken away, since it became dirty.
+            // `flush.ms` may have been lowered since it became dirty; without one a log that was recovered is due nevertheless.
             let latest = flush_ms.map(|flush_ms| at.plus(ms(flush_ms)));
             let deadline = match schedule.dirty.deadlines.get(&id) {
-                Some(Some(deadline)) => latest.map(|latest| latest.min(*deadline)),
+                Some(Some(deadline)) => {
+                    Some(latest.map_or(*deadline, |latest| latest.min(*deadline)))
+                }
                 _ => latest,
             };
             let is_due = deadline.is_some_and(|deadline| deadline <= at);
@@ -245,6 +266,7 @@ impl LogManager {
         }
         if take(&mut schedule.close_idle, self.config.idle_file_ms, at) {
             tasks.push(Task::CloseIdleFiles);
+            tasks.extend(schedule.set_aside.drain(..).map(Task::SetAside));
         }
         tasks
     }
@@ -302,8 +324,22 @@ impl LogManager {
                     outcome.errors.push(error.into());
                 }
             }
+            Task::SetAside(set_aside) => {
+                outcome.errors.extend(self.set_aside(set_aside).err().map(LogError::from));
+            }
         }
         outcome
+    }
+
+    /// Gives the directory of a deleted log its other name. On a full disk that is tried again later.
+    pub(super) fn set_aside(&self, set_aside: SetAside) -> Result<(), DiskError> {
+        let SetAside { from, to, delay_ms } = &set_aside;
+        let renamed = self.dir.judge("rename", from, self.dir.fs().rename(from, to));
+        match &renamed {
+            Ok(()) => self.dir.doom([to.clone()], *delay_ms),
+            Err(_) => self.state().schedule.set_aside_later(set_aside),
+        }
+        renamed
     }
 
     /// Syncs everything of one log.

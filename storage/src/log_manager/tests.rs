@@ -166,6 +166,51 @@ fn a_deleted_topics_directory_is_renamed_now_and_removed_later() {
 }
 
 #[test]
+fn a_deletion_that_meets_a_full_disk_is_tried_again_and_then_its_name_is_free() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    append(&mut lock(&log_of(&manager, 1, &small())), batch(0, 60, 0));
+    fs.inject(Fault {
+        operation: Operation::Rename,
+        path_contains: "t1-0".into(),
+        skip: 0,
+        times: 2,
+        error: std::io::ErrorKind::StorageFull,
+    });
+    assert!(matches!(manager.delete(topic(1), 0), Err(DiskError::Full { .. })));
+    let name = TopicPartition::new("t1", 0);
+    let again = manager.get_or_create(topic(2), &name, Arc::new(small())).unwrap();
+    let mut append_to_it =
+        || lock(&again).append_as_leader(batch(7, 60, 0), AppendOrigin::Client, EPOCH, NOW);
+    append_to_it().expect_err("the name is taken");
+    let round = |round: u64| Instant::ZERO.plus(Duration::from_secs(31 * round));
+    let tasks = manager.due(round(1));
+    let errors = tasks.into_iter().flat_map(|task| manager.run(task, NOW).errors).count();
+    assert_eq!(errors, 1);
+    append_to_it().expect_err("it is taken still");
+    run_all(&manager, round(2));
+    append_to_it().unwrap();
+    run_all(&manager, round(3));
+    run_all(&manager, round(10));
+    let names = fs.read_dir_names("/data");
+    assert_eq!(names.iter().filter(|name| name.starts_with("t1-0")).count(), 1);
+    assert_eq!(values(&again).len(), 1);
+}
+
+#[test]
+fn what_recovery_kept_is_synced_soon_though_nobody_uses_it() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    append(&mut lock(&log_of(&manager, 1, &small())), batch(0, 60, 0));
+    drop(manager);
+    fs.crash(Crash::Process);
+    let (manager, report) = open(&fs, &[1], &small(), Instant::ZERO).unwrap();
+    assert_eq!(report.recovered.len(), 1);
+    run_all(&manager, Instant::ZERO);
+    assert_eq!(lock(&log_of(&manager, 1, &small())).offsets().recovery_point, offset(1));
+}
+
+#[test]
 fn what_began_before_a_topic_was_deleted_does_not_touch_the_next_one_of_its_name() {
     for is_created_again in [false, true] {
         let fs = SimulatedFs::new();

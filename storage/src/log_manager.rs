@@ -177,6 +177,7 @@ impl LogManager {
         }
         self.write_checkpoints()?;
         result?;
+        self.remove_doomed_files()?;
         Ok(self.dir.leave_clean_stop(broker_epoch, &stopped)?)
     }
 

@@ -11,6 +11,7 @@ use crate::fs::remove_dir_all;
 use crate::instant::Instant;
 use crate::log::{LogError, OffsetSnapshot};
 use crate::log_dir::DiskError;
+use crate::log_dir::names::DELETED_FILE_SUFFIX;
 use crate::timestamp::Timestamp;
 
 /// A piece of work in the background. Each may block on the disk.
@@ -396,6 +397,18 @@ impl LogManager {
         }
         self.state().schedule.warm.append(&mut still_warm);
         self.dir.close_idle_files();
+    }
+
+    /// Removes files before their time, at a clean stop: the next start looks into no directory of a log. Whole directories
+    /// tell by their names what is to become of them.
+    pub(super) fn remove_doomed_files(&self) -> Result<(), DiskError> {
+        let noted = self.dir.take_work().doomed.into_iter().map(|doomed| doomed.path);
+        let waiting: Vec<_> = self.state().schedule.removals.drain().collect();
+        let doomed = noted.chain(waiting.into_iter().map(|Reverse((_, path))| path));
+        for path in doomed.filter(|path| path.to_string_lossy().ends_with(DELETED_FILE_SUFFIX)) {
+            self.remove(&path)?;
+        }
+        Ok(())
     }
 
     fn remove(&self, path: &std::path::Path) -> Result<(), DiskError> {

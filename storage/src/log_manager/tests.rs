@@ -180,7 +180,7 @@ fn a_deletion_that_meets_a_full_disk_is_tried_again_and_then_its_name_is_free() 
     assert!(matches!(manager.delete(topic(1), 0), Err(DiskError::Full { .. })));
     let name = TopicPartition::new("t1", 0);
     let again = manager.get_or_create(topic(2), &name, Arc::new(small())).unwrap();
-    let mut append_to_it =
+    let append_to_it =
         || lock(&again).append_as_leader(batch(7, 60, 0), AppendOrigin::Client, EPOCH, NOW);
     append_to_it().expect_err("the name is taken");
     let round = |round: u64| Instant::ZERO.plus(Duration::from_secs(31 * round));
@@ -195,6 +195,26 @@ fn a_deletion_that_meets_a_full_disk_is_tried_again_and_then_its_name_is_free() 
     let names = fs.read_dir_names("/data");
     assert_eq!(names.iter().filter(|name| name.starts_with("t1-0")).count(), 1);
     assert_eq!(values(&again).len(), 1);
+}
+
+#[test]
+fn a_clean_stop_leaves_no_deleted_segment_that_no_start_would_find() {
+    let fs = SimulatedFs::new();
+    let config = LogConfig { retention_bytes: Some(1000), ..small() };
+    let (manager, _) = open(&fs, &[], &config, Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &config);
+    for tag in 0..40 {
+        append(&mut lock(&log), batch(tag, 60, 1));
+    }
+    lock(&log).update_high_watermark(offset(40));
+    manager.run(Task::Retention, NOW);
+    let deleted = || {
+        let names = fs.read_dir_names("/data/t1-0");
+        names.into_iter().filter(|name| name.ends_with(".deleted")).count()
+    };
+    assert!(deleted() > 2);
+    manager.close(None, NOW).unwrap();
+    assert_eq!(deleted(), 0);
 }
 
 #[test]

@@ -308,10 +308,7 @@ impl Log {
                     }));
                 }
             }
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                self.dir.judge("create", &self.path, Err(error))?
-            }
-            _ => {}
+            outcome => self.dir.judge("create", &self.path, outcome)?,
         }
         let path = self.path.join(PARTITION_METADATA_FILE);
         let text = encode_partition_metadata(self.topic_id);
@@ -340,6 +337,7 @@ impl Log {
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
         let limits = self.limits();
+        let delay_ms = self.config.file_delete_delay_ms;
         let (first, last) = (headers[0], headers[headers.len() - 1]);
         // The batch with the youngest timestamp and the greatest offset decides.
         let mut probe = last;
@@ -353,7 +351,8 @@ impl Log {
             }
             if active.size_bytes() == 0 {
                 // Empty, and its base is too far away: another one takes its place.
-                active.mark_deleted(place)?;
+                let renamed = active.mark_deleted(place)?;
+                dir.doom(renamed, delay_ms);
                 loaded.segments.pop();
                 loaded.note_names();
                 let segment = Segment::create(place, first.base_offset(), now)?;

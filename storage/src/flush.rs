@@ -121,8 +121,10 @@ pub struct FlushTicket {
     /// Version and content of the leader epochs, if they are not in their file.
     pub(crate) epochs: Option<(u64, String)>,
     pub(crate) epoch_file: Arc<EpochFile>,
-    /// Version of the log's directory, if names in it are not synced.
-    pub(crate) names: Option<u64>,
+    /// Version of the log's directory.
+    pub(crate) names_version: u64,
+    /// Whether names in it are not synced.
+    pub(crate) names_dirty: bool,
     /// Whether the directory's own name is not synced.
     pub(crate) is_new: bool,
     pub(crate) unflushed_bytes: u64,
@@ -136,7 +138,7 @@ pub struct FlushOutcome {
     pub(crate) end: Offset,
     pub(crate) truncations: u64,
     pub(crate) epochs_version: Option<u64>,
-    pub(crate) names: Option<u64>,
+    pub(crate) names_version: u64,
     pub(crate) is_new: bool,
     pub(crate) unflushed_bytes: u64,
 }
@@ -151,7 +153,7 @@ impl FlushTicket {
             end: self.end,
             truncations: self.truncations,
             epochs_version: self.epochs.map(|(version, _)| version),
-            names: self.names,
+            names_version: self.names_version,
             is_new: self.is_new,
             unflushed_bytes: self.unflushed_bytes,
         }
@@ -164,7 +166,7 @@ impl FlushTicket {
             let _judged = self.epoch_file.syncing.lock().expect("nothing panics while it syncs");
             self.dir.judge_sync(path, file.sync_data())?;
         }
-        if self.names.is_some() || self.epochs.is_some() {
+        if self.names_dirty || self.epochs.is_some() {
             self.sync_names()?;
         }
         if self.is_new {

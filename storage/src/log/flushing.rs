@@ -1,13 +1,10 @@
 //! Flushing: writing tickets, taking outcomes back, and closing.
 
-use std::collections::BTreeSet;
-
 use super::{Content, Log, LogError, OffsetSnapshot};
 use crate::checkpoint::{PARTITION_METADATA_FILE, encode_epochs};
 use crate::flush::{FlushOutcome, FlushScope, FlushTicket};
 use crate::fs::OpenMode;
 use crate::log_dir::{DiskError, StoppedLog};
-use crate::offset::Offset;
 use crate::segment::Place;
 use crate::timestamp::Timestamp;
 
@@ -80,7 +77,7 @@ impl Log {
             }
         }
         if everything {
-            for offset in &loaded.unsynced_snapshots {
+            for offset in loaded.unsynced_snapshots.keys() {
                 let path = snapshot_path(place, *offset);
                 match dir.fs().open(&path, OpenMode::Write) {
                     Ok(file) => files.push((path, file)),
@@ -96,12 +93,10 @@ impl Log {
         }
         let epochs = (everything && epochs_dirty)
             .then(|| (loaded.epochs_version, encode_epochs(loaded.epochs.entries())));
-        // Once on the disk, always covered: snapshots are forgotten here, and noted again by a failure,
-        // which takes the directory offline.
-        let names_version = loaded.names_version;
         Ok(Some(FlushTicket {
             epoch_file: loaded.epoch_file.clone(),
-            names: names_dirty.then_some(names_version),
+            names_version: loaded.names_version,
+            names_dirty,
             is_new: loaded.is_new,
             dir: self.dir.clone(),
             log_path: self.path.clone(),
@@ -130,9 +125,7 @@ impl Log {
         self.dir.note_offsets_moved();
         let (dir, path) = (self.dir.clone(), self.path.clone());
         if let Some(loaded) = self.loaded_mut() {
-            if let Some(version) = outcome.names {
-                loaded.names_synced = loaded.names_synced.max(version);
-            }
+            loaded.names_synced = loaded.names_synced.max(outcome.names_version);
             if let Some(version) = outcome.epochs_version {
                 loaded.epochs_synced = loaded.epochs_synced.max(version);
             }
@@ -140,9 +133,8 @@ impl Log {
                 loaded.is_new = false;
             }
             if same_log && outcome.scope == FlushScope::Everything {
-                let later: BTreeSet<Offset> =
-                    loaded.unsynced_snapshots.split_off(&outcome.end.next());
-                loaded.unsynced_snapshots = later;
+                // A roll may have written one at the ticket's very end meanwhile, even one of an earlier name.
+                loaded.unsynced_snapshots.retain(|_, written| *written > outcome.names_version);
                 loaded.prune_snapshots(Place { dir: &dir, path: &path }, recovery_point)?;
             }
         }

@@ -34,8 +34,8 @@ pub(crate) struct Loaded {
     pub(crate) unwritten_aborted: BTreeSet<Offset>,
     /// Offsets of the producer snapshots on the disk.
     pub(crate) snapshots: BTreeSet<Offset>,
-    /// Of them, those that may not be synced.
-    pub(crate) unsynced_snapshots: BTreeSet<Offset>,
+    /// Of them, those that may not be synced: as of which [`Self::names_version`] each was written.
+    pub(crate) unsynced_snapshots: BTreeMap<Offset, u64>,
     /// Bytes appended since the newest snapshot.
     pub(crate) bytes_since_snapshot: u64,
     /// Grows when a file is created, renamed or removed in the directory.
@@ -61,7 +61,7 @@ impl Loaded {
             aborted: BTreeMap::new(),
             unwritten_aborted: BTreeSet::new(),
             snapshots: BTreeSet::new(),
-            unsynced_snapshots: BTreeSet::new(),
+            unsynced_snapshots: BTreeMap::new(),
             bytes_since_snapshot: 0,
             names_version: 0,
             names_synced: 0,
@@ -107,7 +107,7 @@ impl Loaded {
         place.dir.judge("write", &path, write())?;
         self.note_names();
         self.snapshots.insert(offset);
-        self.unsynced_snapshots.insert(offset);
+        self.unsynced_snapshots.insert(offset, self.names_version);
         self.bytes_since_snapshot = 0;
         Ok(())
     }

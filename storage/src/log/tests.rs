@@ -366,6 +366,28 @@ fn one_flush_covers_what_was_appended_before_it_began() {
 }
 
 #[test]
+fn a_snapshot_that_a_roll_writes_at_the_end_of_a_running_flush_is_synced_by_the_next() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, small_segments());
+    append(&mut log, batch(0, 60, 0));
+    let mut end = 1;
+    let snapshot = loop {
+        let ticket = log.flush_ticket(FlushScope::Everything).unwrap().unwrap();
+        append(&mut log, batch(end, 60, 0));
+        log.flush_completed(ticket.run()).unwrap();
+        let snapshot = format!("/data/orders-3/{end:020}.snapshot");
+        end += 1;
+        if crate::fs::Fs::metadata(&fs, Path::new(&snapshot)).is_ok() {
+            break snapshot;
+        }
+    };
+    log.flush().unwrap();
+    fs.crash(Crash::PowerLosingUnsynced);
+    assert!(crate::fs::Fs::metadata(&fs, Path::new(&snapshot)).unwrap().size_bytes > 0);
+}
+
+#[test]
 fn a_truncated_log_goes_on_where_it_was_cut() {
     for cut in 0..40 {
         let fs = SimulatedFs::new();

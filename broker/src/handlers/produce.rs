@@ -92,6 +92,7 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
         }
         Err(waiting) => {
             let broker = Arc::clone(broker);
+            answer.detach();
             // It waits from now on, whenever its future is polled.
             let results = waiting.wait();
             Ok(Reply::Waiting(Box::pin(async move {
@@ -216,6 +217,14 @@ impl Answer {
         }
     }
 
+    /// Copies the names out of the frame: up to 32 KiB came together with it, and all of that would be kept for them while the
+    /// answer waits.
+    fn detach(&mut self) {
+        for topic in &mut self.topics {
+            topic.name = TopicName(StrBytes::from_string(topic.name.to_string()));
+        }
+    }
+
     fn first_error(&self) -> Option<String> {
         self.topics
             .iter()
@@ -315,4 +324,23 @@ fn partition_response(
         );
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn an_answer_that_waits_does_not_keep_what_came_with_its_request() {
+        let frame = Bytes::from(b"orders and all that came behind it".to_vec());
+        let name = TopicName(StrBytes::from_utf8(frame.slice(..6)).expect("letters"));
+        let topic =
+            TopicAnswer { name, topic_id: Uuid::nil(), resolved: None, partitions: Vec::new() };
+        let mut answer = Answer { topics: vec![topic], version: 9 };
+        assert!(!frame.is_unique());
+        answer.detach();
+        assert!(frame.is_unique());
+        assert_eq!(answer.topics[0].name.as_str(), "orders");
+    }
 }

@@ -5,7 +5,7 @@
 //! asks nor what a broker answers. The walk follows the schema of the version ([`schema_table`], generated from Kafka's own
 //! schemas) and proves:
 //! - every string, byte block, array and tagged field lies inside the frame, and every count has the bytes for its elements;
-//! - nulls stand only where the version allows them, text is UTF-8, varints end within five bytes;
+//! - nulls stand only where the version allows them, text is UTF-8 and at most 32,767 bytes, varints end within five bytes;
 //! - tagged fields of a known number have the version and the size that they claim; unknown ones are bounded and skipped;
 //! - the decoded structs take at most [`decoded_size_limit`] bytes, records and text not counted, because those stay views of the frame.
 //!
@@ -73,6 +73,14 @@ pub enum FrameError {
     NullNotAllowed {
         /// Where the length stands.
         position: usize,
+    },
+    /// A compact string that could not stand in a version with plain ones: those have at most 32,767 bytes.
+    #[error("byte {position}: a string of {length} bytes")]
+    StringTooLong {
+        /// Where the text starts.
+        position: usize,
+        /// How many bytes it claims.
+        length: usize,
     },
     /// A presence byte that is neither 1 nor negative.
     #[error("byte {position}: a struct is marked neither present nor null")]

@@ -90,6 +90,28 @@ fn a_count_without_bytes_behind_it_is_refused() {
 }
 
 #[test]
+fn a_compact_string_is_no_longer_than_a_plain_one_may_be() {
+    // FindCoordinator v3: a key, its type, tags.
+    let body = |length: usize| {
+        let mut body = vec![];
+        let mut varint = length + 1;
+        while varint >= 0x80 {
+            body.push(varint as u8 | 0x80);
+            varint >>= 7;
+        }
+        body.push(varint as u8);
+        body.resize(body.len() + length, b'x');
+        body.extend([0, 0]);
+        body
+    };
+    assert_eq!(check_request(10, 3, &body(32_767)), Ok(()));
+    assert_eq!(
+        check_request(10, 3, &body(32_768)),
+        Err(FrameError::StringTooLong { position: 3, length: 32_768 })
+    );
+}
+
+#[test]
 fn an_array_may_be_as_long_as_its_bytes_and_not_one_longer() {
     // Metadata v0: names of no length, two bytes each.
     let body = |count: i32, names: usize| [&count.to_be_bytes()[..], &vec![0; 2 * names]].concat();

@@ -7,6 +7,9 @@ use super::{FrameError, Op, Shape, decoded_size_limit};
 const FIRST_TAG_DECODED_SIZE: usize = 416;
 const MORE_TAGS_DECODED_SIZE: usize = 96;
 
+/// A compact string may be no longer than a plain one, whose length is an int16: Kafka's generated readers refuse it too.
+const MAX_STRING_BYTES: usize = i16::MAX as usize;
+
 pub(super) struct Walk<'a> {
     bytes: &'a [u8],
     /// Invariant: never past the end of `bytes`.
@@ -117,6 +120,9 @@ impl<'a> Walk<'a> {
     fn compact_string(&mut self, nullable: bool) -> Result<(), FrameError> {
         match self.compact_length(nullable)? {
             None => Ok(()),
+            Some(length) if length > MAX_STRING_BYTES => {
+                Err(FrameError::StringTooLong { position: self.position, length })
+            }
             Some(length) => self.text(length).map(drop),
         }
     }

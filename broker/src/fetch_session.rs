@@ -5,15 +5,17 @@
 //! those whose last answer was more than "nothing beyond what you have". The others would be answered as before, that is,
 //! not at all.
 //!
-//! Invariants
-//! - A session's `order`, `partitions` and `keys` name the same partitions.
-//! - A partition that is not ready was read at its end, without an error, and answered so; the shell has it marked in the
-//!   session's [`ReadySet`] when it moves.
+//! What a session cannot hold is not refused: a fetch that would open one is answered whole, with session id 0, and one that
+//! would make its session so loses it. Clients go on with full fetches then, as after any eviction.
+
+mod session;
 
 use crate::replica_manager::ready_set::ReadySet;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
+use replication::controller::MAX_TOPIC_NAME_BYTES;
 use replication::metadata::LogPosition;
+use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,13 +40,18 @@ pub enum TopicKey {
 
 impl TopicKey {
     /// The same, without a share in the frame that it came in, which may be large.
-    fn detached(self) -> TopicKey {
+    fn detached(&self) -> TopicKey {
         match self {
             TopicKey::Name(name) => {
                 TopicKey::Name(TopicName(StrBytes::from_string(name.to_string())))
             }
-            TopicKey::Id(id) => TopicKey::Id(id),
+            TopicKey::Id(id) => TopicKey::Id(*id),
         }
+    }
+
+    /// No topic can have such a name; on the wire one may be 130 times as long.
+    fn is_too_long(&self) -> bool {
+        matches!(self, TopicKey::Name(name) if name.len() > MAX_TOPIC_NAME_BYTES)
     }
 }
 
@@ -168,31 +175,6 @@ pub struct SessionAnswer {
     pub is_included: Vec<bool>,
 }
 
-#[derive(Debug)]
-struct CachedPartition {
-    order: u64,
-    slot: u32,
-    position: FetchPosition,
-    high_watermark: i64,
-    log_start_offset: i64,
-}
-
-#[derive(Debug)]
-struct Session {
-    next_epoch: i32,
-    uses_topic_ids: bool,
-    created: Instant,
-    last_used: Instant,
-    next_order: u64,
-    order: BTreeMap<u64, PartitionKey>,
-    partitions: BTreeMap<PartitionKey, CachedPartition>,
-    /// The partition of each slot.
-    keys: Vec<Option<PartitionKey>>,
-    free_slots: Vec<u32>,
-    ready: Arc<ReadySet>,
-    view: Option<FetchView>,
-}
-
 /// All sessions of a broker.
 #[derive(Debug)]
 pub struct FetchSessions {
@@ -249,8 +231,12 @@ impl FetchSessions {
         }
         session.next_epoch = next_epoch(epoch);
         session.last_used = now;
+        if partitions.iter().any(|(key, _)| key.topic.is_too_long()) {
+            self.sessions.remove(&session_id);
+            return Err(FetchSessionError::IdNotFound);
+        }
         for (key, position) in partitions {
-            session.upsert(key, position);
+            session.upsert(&key, position);
         }
         for key in forgotten {
             session.forget(key);
@@ -259,7 +245,7 @@ impl FetchSessions {
             session.view = Some(view);
             session.queue_all();
         }
-        if session.partitions.is_empty() {
+        if session.is_empty() {
             self.sessions.remove(&session_id);
             let partitions = Vec::new();
             return Ok(FetchContext { kind: Kind::Sessionless, uses_topic_ids, partitions });
@@ -294,7 +280,10 @@ impl FetchSessions {
         match &context.kind {
             Kind::Sessionless => SessionAnswer { session_id: 0, is_included: everything },
             Kind::Full => {
-                if !self.make_room(context.partitions.len(), now) {
+                let is_too_long = |one: &FetchedPartition| one.key.topic.is_too_long();
+                if context.partitions.iter().any(is_too_long)
+                    || !self.make_room(context.partitions.len(), now)
+                {
                     return SessionAnswer { session_id: 0, is_included: everything };
                 }
                 let session_id = loop {
@@ -303,23 +292,11 @@ impl FetchSessions {
                         break id;
                     }
                 };
-                let mut session = Session {
-                    next_epoch: next_epoch(INITIAL_EPOCH),
-                    uses_topic_ids: context.uses_topic_ids,
-                    created: now,
-                    last_used: now,
-                    next_order: 0,
-                    order: BTreeMap::new(),
-                    partitions: BTreeMap::new(),
-                    keys: Vec::new(),
-                    free_slots: Vec::new(),
-                    ready: Arc::default(),
-                    view: None,
-                };
+                let mut session = Session::new(context.uses_topic_ids, now);
                 // Nobody watches them yet: the next fetch reads all of them once more.
                 for (fetched, outcome) in context.partitions.iter().zip(outcomes) {
-                    session.upsert(fetched.key.clone(), fetched.position);
-                    session.note(&fetched.key, outcome);
+                    let slot = session.upsert(&fetched.key, fetched.position);
+                    session.note(&fetched.key, slot, outcome);
                 }
                 self.sessions.insert(session_id, session);
                 SessionAnswer { session_id, is_included: everything }
@@ -339,7 +316,7 @@ impl FetchSessions {
                         if !outcome.is_at_end {
                             session.ready.queue(fetched.slot);
                         }
-                        session.note(&fetched.key, outcome)
+                        session.note(&fetched.key, fetched.slot, outcome)
                     })
                     .collect();
                 SessionAnswer { session_id, is_included }
@@ -361,82 +338,11 @@ impl FetchSessions {
                 .sessions
                 .iter()
                 .filter(|(_, session)| now.saturating_since(session.created) > EVICTABLE_AFTER)
-                .min_by_key(|(_, session)| session.partitions.len())
-                .filter(|(_, session)| session.partitions.len() < size)
+                .min_by_key(|(_, session)| session.len())
+                .filter(|(_, session)| session.len() < size)
                 .map(|(&id, _)| id),
         };
         victim.is_some_and(|id| self.sessions.remove(&id).is_some())
-    }
-}
-
-impl Session {
-    fn upsert(&mut self, key: PartitionKey, position: FetchPosition) {
-        if let Some(known) = self.partitions.get_mut(&key) {
-            known.position = position;
-            self.ready.queue(known.slot);
-            return;
-        }
-        let key = PartitionKey { topic: key.topic.detached(), partition: key.partition };
-        let order = self.next_order;
-        self.next_order += 1;
-        self.order.insert(order, key.clone());
-        let slot = self.free_slots.pop().unwrap_or_else(|| {
-            self.keys.push(None);
-            u32::try_from(self.keys.len() - 1).expect("a frame cannot name so many partitions")
-        });
-        self.keys[slot as usize] = Some(key.clone());
-        self.ready.queue(slot);
-        let cached =
-            CachedPartition { order, slot, position, high_watermark: -1, log_start_offset: -1 };
-        self.partitions.insert(key, cached);
-    }
-
-    fn forget(&mut self, key: &PartitionKey) {
-        if let Some(cached) = self.partitions.remove(key) {
-            self.order.remove(&cached.order);
-            self.keys[cached.slot as usize] = None;
-            self.ready.retire(cached.slot);
-            self.free_slots.push(cached.slot);
-        }
-    }
-
-    fn queue_all(&self) {
-        for cached in self.partitions.values() {
-            self.ready.queue(cached.slot);
-        }
-    }
-
-    /// The ready partitions, in their order; they are not ready any more.
-    fn take_ready(&self) -> Vec<FetchedPartition> {
-        let fetched = |slot: u32| {
-            // A slot may have been marked just before its partition was forgotten.
-            let key = self.keys.get(slot as usize)?.as_ref()?;
-            let CachedPartition { order, position, .. } = self.partitions[key];
-            Some(FetchedPartition { key: key.clone(), position, slot, order })
-        };
-        let mut ready: Vec<_> = self.ready.take().into_iter().filter_map(fetched).collect();
-        ready.sort_unstable_by_key(FetchedPartition::order);
-        ready
-    }
-
-    /// Remembers what is answered for a partition; whether an incremental answer must name it.
-    fn note(&mut self, key: &PartitionKey, outcome: &PartitionOutcome) -> bool {
-        let Some(cached) = self.partitions.get_mut(key) else { return true };
-        let moved = cached.high_watermark != outcome.high_watermark
-            || cached.log_start_offset != outcome.log_start_offset;
-        let is_included = outcome.has_records || outcome.is_error || outcome.redirects || moved;
-        cached.log_start_offset = outcome.log_start_offset;
-        // A partition in error is named again, and once more when it has recovered.
-        cached.high_watermark = if outcome.is_error { -1 } else { outcome.high_watermark };
-        if outcome.has_records
-            && let Some(key) = self.order.remove(&cached.order)
-        {
-            // Fairness: who was served goes to the end.
-            cached.order = self.next_order;
-            self.order.insert(cached.order, key);
-            self.next_order += 1;
-        }
-        is_included
     }
 }
 

@@ -49,7 +49,7 @@ pub use configs::{
 pub use features::supported_features;
 pub use placement::PlacementError;
 pub use producer_ids::{AllocateProducerIdsError, PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock};
-pub use topic_name::{InvalidTopicName, check_topic_name};
+pub use topic_name::{InvalidTopicName, MAX_TOPIC_NAME_BYTES, check_topic_name};
 pub use topics::{
     AssignmentError, CreatePartitions, CreatePartitionsError, CreateTopicError, CreateTopics,
     CreatedTopic, DeleteTopicError, DeletedTopic, MAX_PARTITIONS_PER_REQUEST, ManualAssignment,

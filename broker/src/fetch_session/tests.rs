@@ -8,7 +8,11 @@ const VIEW: FetchView =
     FetchView { metadata: LogPosition { index: 0, term: 0 }, isolation_level: 0, replica_id: -1 };
 
 fn key(partition: i32) -> PartitionKey {
-    let topic = TopicKey::Name(TopicName(StrBytes::from_static_str("t")));
+    named("t", partition)
+}
+
+fn named(topic: &str, partition: i32) -> PartitionKey {
+    let topic = TopicKey::Name(TopicName(StrBytes::from_string(topic.to_owned())));
     PartitionKey { topic, partition }
 }
 
@@ -35,6 +39,41 @@ fn a_session_keeps_nothing_of_the_frame_that_opened_it() {
     drop(context);
     assert_eq!(sessions.len(), 1);
     assert!(frame.is_unique());
+}
+
+#[test]
+fn a_session_keeps_a_topics_name_once_for_all_its_partitions() {
+    let mut sessions = FetchSessions::new(1);
+    let two = (0..50).flat_map(|partition| [named("a", partition), named("b", partition)]);
+    let both: Vec<_> = two.map(|key| (key, at(0))).collect();
+    let context = sessions.begin((0, 0), false, both, &[], VIEW, now()).unwrap();
+    sessions.finish(&context, &[quiet(5); 100], now(), || 7);
+    assert_eq!(sessions.sessions[&7].name_addresses().len(), 2);
+    let added = vec![(named("a", 50), at(0)), (named("c", 0), at(0))];
+    sessions.begin((7, 1), false, added, &[], VIEW, now()).unwrap();
+    assert_eq!(sessions.sessions[&7].len(), 102);
+    assert_eq!(sessions.sessions[&7].name_addresses().len(), 3);
+    let forgotten: Vec<_> = (0..51).map(|partition| named("a", partition)).collect();
+    sessions.begin((7, 2), false, vec![], &forgotten, VIEW, now()).unwrap();
+    assert_eq!(sessions.sessions[&7].name_addresses().len(), 2);
+}
+
+#[test]
+fn a_name_that_no_topic_can_have_is_kept_in_no_session() {
+    let longest = "x".repeat(MAX_TOPIC_NAME_BYTES);
+    let too_long = format!("{longest}x");
+    let mut sessions = FetchSessions::new(1);
+    let mut open = |name: &str, id| {
+        let both = vec![(key(0), at(0)), (named(name, 0), at(0))];
+        let context = sessions.begin((0, 0), false, both, &[], VIEW, now()).unwrap();
+        sessions.finish(&context, &[quiet(5), quiet(5)], now(), || id)
+    };
+    assert_eq!(open(&too_long, 6), SessionAnswer { session_id: 0, is_included: vec![true, true] });
+    assert_eq!(open(&longest, 7).session_id, 7);
+    let added = vec![(named(&too_long, 0), at(0))];
+    let added = sessions.begin((7, 1), false, added, &[], VIEW, now()).map(drop);
+    assert_eq!(added, Err(FetchSessionError::IdNotFound));
+    assert!(sessions.is_empty(), "the client opens another");
 }
 
 fn quiet(high_watermark: i64) -> PartitionOutcome {
@@ -314,5 +353,5 @@ fn a_session_that_forgets_and_names_again_keeps_its_slots_few() {
         let outcomes = vec![quiet(5); context.partitions.len()];
         sessions.finish(&context, &outcomes, now(), || 8);
     }
-    assert_eq!(sessions.sessions[&7].keys.len(), 2);
+    assert_eq!(sessions.sessions[&7].count_slots(), 2);
 }

@@ -3,7 +3,8 @@
 /// Kafka's own metadata topic, which is no topic here either.
 pub(super) const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
-const MAX_NAME_BYTES: usize = 249;
+/// Most bytes of a name.
+pub const MAX_TOPIC_NAME_BYTES: usize = 249;
 
 /// Why a name is none for a topic (INVALID_TOPIC_EXCEPTION).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +16,7 @@ pub enum InvalidTopicName {
     #[error("a topic's name cannot be \".\" or \"..\"")]
     Dots,
     /// It would not fit a file name.
-    #[error("a topic's name has at most {MAX_NAME_BYTES} characters, this one has {length}")]
+    #[error("a topic's name has at most {MAX_TOPIC_NAME_BYTES} characters, this one has {length}")]
     TooLong {
         /// Its characters.
         length: usize,
@@ -47,7 +48,7 @@ pub fn check_topic_name(name: &str) -> Result<(), InvalidTopicName> {
     if name == "." || name == ".." {
         return Err(InvalidTopicName::Dots);
     }
-    if name.len() > MAX_NAME_BYTES {
+    if name.len() > MAX_TOPIC_NAME_BYTES {
         return Err(InvalidTopicName::TooLong { length: name.chars().count() });
     }
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

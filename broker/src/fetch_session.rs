@@ -8,7 +8,10 @@
 //! What a session cannot hold is not refused: a fetch that would open one is answered whole, with session id 0, and one that
 //! would make its session so loses it. Clients go on with full fetches then, as after any eviction.
 
+mod named;
 mod session;
+
+pub use named::{Forgotten, last_of_each};
 
 use crate::replica_manager::ready_set::ReadySet;
 use kafka_protocol::messages::TopicName;
@@ -30,12 +33,25 @@ const INITIAL_EPOCH: i32 = 0;
 const FINAL_EPOCH: i32 = -1;
 
 /// How a request names a topic: by name to v12, by id from v13.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Eq, PartialOrd, Ord)]
 pub enum TopicKey {
     /// To v12.
     Name(TopicName),
     /// From v13.
     Id(Uuid),
+}
+
+impl PartialEq for TopicKey {
+    /// Copies of one name are known to be the same without a look at the text.
+    fn eq(&self, other: &TopicKey) -> bool {
+        match (self, other) {
+            (TopicKey::Name(one), TopicKey::Name(other)) => {
+                std::ptr::eq(one.as_str(), other.as_str()) || one == other
+            }
+            (TopicKey::Id(one), TopicKey::Id(other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 impl TopicKey {
@@ -198,7 +214,7 @@ impl FetchSessions {
         self.sessions.is_empty()
     }
 
-    /// Takes a request in: which partitions to read.
+    /// Takes a request in: which partitions to read. Each of `partitions` is named once ([`last_of_each`]).
     ///
     /// # Errors
     /// [`FetchSessionError`], to be answered at the top level.
@@ -207,7 +223,7 @@ impl FetchSessions {
         (session_id, epoch): (i32, i32),
         uses_topic_ids: bool,
         partitions: Vec<(PartitionKey, FetchPosition)>,
-        forgotten: &[PartitionKey],
+        forgotten: &Forgotten,
         view: FetchView,
         now: Instant,
     ) -> Result<FetchContext, FetchSessionError> {
@@ -219,7 +235,13 @@ impl FetchSessions {
                 FINAL_EPOCH => Kind::Sessionless,
                 _ => Kind::Full,
             };
-            let partitions = last_of_each(partitions);
+            let fetched = |(slot, (key, position))| FetchedPartition {
+                key,
+                position,
+                slot,
+                order: u64::from(slot),
+            };
+            let partitions = (0..).zip(partitions).map(fetched).collect();
             return Ok(FetchContext { kind, uses_topic_ids, partitions });
         }
         let session = self.sessions.get_mut(&session_id).ok_or(FetchSessionError::IdNotFound)?;
@@ -238,8 +260,8 @@ impl FetchSessions {
         for (key, position) in partitions {
             session.upsert(&key, position);
         }
-        for key in forgotten {
-            session.forget(key);
+        for (topic, partitions) in forgotten.topics() {
+            session.forget(topic, partitions);
         }
         if session.view != Some(view) {
             session.view = Some(view);
@@ -349,24 +371,6 @@ impl FetchSessions {
 /// 1, 2, … 2³¹−1, then 1 again.
 fn next_epoch(epoch: i32) -> i32 {
     epoch.checked_add(1).unwrap_or(1)
-}
-
-/// A partition named twice in one request counts once, in its last form.
-fn last_of_each(partitions: Vec<(PartitionKey, FetchPosition)>) -> Vec<FetchedPartition> {
-    let mut index_of: BTreeMap<PartitionKey, usize> = BTreeMap::new();
-    let mut unique: Vec<FetchedPartition> = Vec::with_capacity(partitions.len());
-    for (key, position) in partitions {
-        match index_of.get(&key) {
-            Some(&index) => unique[index].position = position,
-            None => {
-                let index = unique.len();
-                index_of.insert(key.clone(), index);
-                let slot = u32::try_from(index).expect("a frame cannot name so many partitions");
-                unique.push(FetchedPartition { key, position, slot, order: index as u64 });
-            }
-        }
-    }
-    unique
 }
 
 #[cfg(test)]

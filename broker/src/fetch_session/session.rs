@@ -102,15 +102,22 @@ impl Session {
         slot
     }
 
-    pub(super) fn forget(&mut self, key: &PartitionKey) {
-        let Some(topic) = self.topics.get_mut(&key.topic) else { return };
-        if let Some(slot) = topic.slots.remove(&key.partition) {
-            if topic.slots.is_empty() {
-                self.topics.remove(&key.topic);
-            }
+    /// `partitions` ascend. Takes as long as there are partitions in the session, however many are named.
+    pub(super) fn forget(&mut self, topic: &TopicKey, partitions: &[i32]) {
+        let Some(cached) = self.topics.get_mut(topic) else { return };
+        let gone: Vec<i32> = if partitions.len() <= cached.slots.len() {
+            partitions.to_vec()
+        } else {
+            let is_named = |partition: &&i32| partitions.binary_search(partition).is_ok();
+            cached.slots.keys().filter(is_named).copied().collect()
+        };
+        for slot in gone.iter().filter_map(|partition| cached.slots.remove(partition)) {
             self.slots[slot as usize] = None;
             self.ready.retire(slot);
             self.free_slots.push(slot);
+        }
+        if cached.slots.is_empty() {
+            self.topics.remove(topic);
         }
     }
 

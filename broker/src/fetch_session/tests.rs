@@ -16,6 +16,10 @@ fn named(topic: &str, partition: i32) -> PartitionKey {
     PartitionKey { topic, partition }
 }
 
+fn forgetting(keys: &[PartitionKey]) -> Forgotten {
+    Forgotten::new(keys.iter().map(|key| (key.topic.clone(), vec![key.partition])))
+}
+
 fn at(fetch_offset: i64) -> FetchPosition {
     FetchPosition {
         fetch_offset,
@@ -33,7 +37,8 @@ fn a_session_keeps_nothing_of_the_frame_that_opened_it() {
     let key = PartitionKey { topic: TopicKey::Name(name), partition: 0 };
     let mut sessions = FetchSessions::new(1);
     let now = Instant::ZERO;
-    let context = sessions.begin((0, 0), false, vec![(key, at(0))], &[], VIEW, now).unwrap();
+    let context =
+        sessions.begin((0, 0), false, vec![(key, at(0))], &forgetting(&[]), VIEW, now).unwrap();
     let outcome = PartitionOutcome { has_records: true, ..quiet(5) };
     sessions.finish(&context, &[outcome], now, || 7);
     drop(context);
@@ -46,15 +51,15 @@ fn a_session_keeps_a_topics_name_once_for_all_its_partitions() {
     let mut sessions = FetchSessions::new(1);
     let two = (0..50).flat_map(|partition| [named("a", partition), named("b", partition)]);
     let both: Vec<_> = two.map(|key| (key, at(0))).collect();
-    let context = sessions.begin((0, 0), false, both, &[], VIEW, now()).unwrap();
+    let context = sessions.begin((0, 0), false, both, &forgetting(&[]), VIEW, now()).unwrap();
     sessions.finish(&context, &[quiet(5); 100], now(), || 7);
     assert_eq!(sessions.sessions[&7].name_addresses().len(), 2);
     let added = vec![(named("a", 50), at(0)), (named("c", 0), at(0))];
-    sessions.begin((7, 1), false, added, &[], VIEW, now()).unwrap();
+    sessions.begin((7, 1), false, added, &forgetting(&[]), VIEW, now()).unwrap();
     assert_eq!(sessions.sessions[&7].len(), 102);
     assert_eq!(sessions.sessions[&7].name_addresses().len(), 3);
     let forgotten: Vec<_> = (0..51).map(|partition| named("a", partition)).collect();
-    sessions.begin((7, 2), false, vec![], &forgotten, VIEW, now()).unwrap();
+    sessions.begin((7, 2), false, vec![], &forgetting(&forgotten), VIEW, now()).unwrap();
     assert_eq!(sessions.sessions[&7].name_addresses().len(), 2);
 }
 
@@ -65,13 +70,13 @@ fn a_name_that_no_topic_can_have_is_kept_in_no_session() {
     let mut sessions = FetchSessions::new(1);
     let mut open = |name: &str, id| {
         let both = vec![(key(0), at(0)), (named(name, 0), at(0))];
-        let context = sessions.begin((0, 0), false, both, &[], VIEW, now()).unwrap();
+        let context = sessions.begin((0, 0), false, both, &forgetting(&[]), VIEW, now()).unwrap();
         sessions.finish(&context, &[quiet(5), quiet(5)], now(), || id)
     };
     assert_eq!(open(&too_long, 6), SessionAnswer { session_id: 0, is_included: vec![true, true] });
     assert_eq!(open(&longest, 7).session_id, 7);
     let added = vec![(named(&too_long, 0), at(0))];
-    let added = sessions.begin((7, 1), false, added, &[], VIEW, now()).map(drop);
+    let added = sessions.begin((7, 1), false, added, &forgetting(&[]), VIEW, now()).map(drop);
     assert_eq!(added, Err(FetchSessionError::IdNotFound));
     assert!(sessions.is_empty(), "the client opens another");
 }
@@ -95,7 +100,7 @@ fn now() -> Instant {
 fn opened() -> FetchSessions {
     let mut sessions = FetchSessions::new(2);
     let both = vec![(key(0), at(0)), (key(1), at(0))];
-    let context = sessions.begin((0, 0), false, both, &[], VIEW, now()).unwrap();
+    let context = sessions.begin((0, 0), false, both, &forgetting(&[]), VIEW, now()).unwrap();
     let answer = sessions.finish(&context, &[quiet(5), quiet(5)], now(), || 7);
     assert_eq!(answer, SessionAnswer { session_id: 7, is_included: vec![true, true] });
     sessions
@@ -104,7 +109,7 @@ fn opened() -> FetchSessions {
 #[test]
 fn an_incremental_answer_names_only_what_moved() {
     let mut sessions = opened();
-    let context = sessions.begin((7, 1), false, vec![], &[], VIEW, now()).unwrap();
+    let context = sessions.begin((7, 1), false, vec![], &forgetting(&[]), VIEW, now()).unwrap();
     let answer = sessions.finish(&context, &[quiet(5), quiet(6)], now(), || 8);
     assert_eq!(answer, SessionAnswer { session_id: 7, is_included: vec![false, true] });
 }
@@ -114,31 +119,45 @@ fn a_partition_in_error_is_named_until_it_has_recovered_and_then_once_more() {
     let mut sessions = opened();
     let error = PartitionOutcome { is_error: true, high_watermark: -1, ..quiet(-1) };
     for epoch in 1..3 {
-        let context = sessions.begin((7, epoch), false, vec![], &[], VIEW, now()).unwrap();
+        let context =
+            sessions.begin((7, epoch), false, vec![], &forgetting(&[]), VIEW, now()).unwrap();
         assert!(sessions.finish(&context, &[error, quiet(5)], now(), || 8).is_included[0]);
     }
-    let context = sessions.begin((7, 3), false, vec![], &[], VIEW, now()).unwrap();
+    let context = sessions.begin((7, 3), false, vec![], &forgetting(&[]), VIEW, now()).unwrap();
     assert!(sessions.finish(&context, &[quiet(5), quiet(5)], now(), || 8).is_included[0]);
-    let context = sessions.begin((7, 4), false, vec![], &[], VIEW, now()).unwrap();
+    let context = sessions.begin((7, 4), false, vec![], &forgetting(&[]), VIEW, now()).unwrap();
     assert!(!sessions.finish(&context, &[quiet(5), quiet(5)], now(), || 8).is_included[0]);
 }
 
 #[test]
 fn a_partition_that_was_served_goes_to_the_end() {
     let mut sessions = opened();
-    let context = sessions.begin((7, 1), false, vec![], &[], VIEW, now()).unwrap();
+    let context = sessions.begin((7, 1), false, vec![], &forgetting(&[]), VIEW, now()).unwrap();
     let served = PartitionOutcome { has_records: true, ..quiet(5) };
     sessions.finish(&context, &[served, quiet(5)], now(), || 8);
-    let context = sessions.begin((7, 2), false, vec![], &[], VIEW, now()).unwrap();
+    let context = sessions.begin((7, 2), false, vec![], &forgetting(&[]), VIEW, now()).unwrap();
     let order: Vec<i32> = context.partitions.iter().map(|one| one.key.partition).collect();
     assert_eq!(order, [1, 0]);
+}
+
+#[test]
+fn what_is_not_there_may_be_forgotten_and_what_is_as_often_as_one_likes() {
+    let mut sessions = opened();
+    let many = (-1..100).chain(-1..100).filter(|partition| *partition != 0).collect();
+    let forgotten = Forgotten::new([(key(0).topic, many), (named("u", 0).topic, vec![0])]);
+    let context = sessions.begin((7, 1), false, vec![], &forgotten, VIEW, now()).unwrap();
+    assert_eq!(context.partitions.iter().map(|one| one.key.partition).collect::<Vec<_>>(), [0]);
+    assert_eq!(sessions.sessions[&7].len(), 1);
 }
 
 #[test]
 fn wrong_ids_epochs_and_topic_forms_are_told_apart() {
     let mut sessions = opened();
     let begin = |sessions: &mut FetchSessions, id, epoch, ids| {
-        sessions.begin((id, epoch), ids, vec![], &[], VIEW, now()).map(|_| ()).unwrap_err()
+        sessions
+            .begin((id, epoch), ids, vec![], &forgetting(&[]), VIEW, now())
+            .map(|_| ())
+            .unwrap_err()
     };
     assert_eq!(begin(&mut sessions, 8, 1, false), FetchSessionError::IdNotFound);
     assert_eq!(begin(&mut sessions, 7, 2, false), FetchSessionError::InvalidEpoch);
@@ -148,7 +167,8 @@ fn wrong_ids_epochs_and_topic_forms_are_told_apart() {
 #[test]
 fn a_session_that_forgets_everything_is_closed() {
     let mut sessions = opened();
-    let context = sessions.begin((7, 1), false, vec![], &[key(0), key(1)], VIEW, now()).unwrap();
+    let context =
+        sessions.begin((7, 1), false, vec![], &forgetting(&[key(0), key(1)]), VIEW, now()).unwrap();
     assert_eq!(sessions.finish(&context, &[], now(), || 8).session_id, 0);
     assert!(sessions.is_empty());
 }
@@ -157,13 +177,16 @@ fn a_session_that_forgets_everything_is_closed() {
 fn a_full_cache_answers_without_a_session_until_one_is_idle() {
     let mut sessions = opened();
     for id in [9, 10] {
-        let context =
-            sessions.begin((0, 0), false, vec![(key(0), at(0))], &[], VIEW, now()).unwrap();
+        let context = sessions
+            .begin((0, 0), false, vec![(key(0), at(0))], &forgetting(&[]), VIEW, now())
+            .unwrap();
         let answer = sessions.finish(&context, &[quiet(0)], now(), || id);
         assert_eq!(answer.session_id, if id == 9 { 9 } else { 0 });
     }
     let later = Instant::from_nanos(EVICTABLE_AFTER.as_nanos() as u64 + 1);
-    let context = sessions.begin((0, 0), false, vec![(key(0), at(0))], &[], VIEW, later).unwrap();
+    let context = sessions
+        .begin((0, 0), false, vec![(key(0), at(0))], &forgetting(&[]), VIEW, later)
+        .unwrap();
     assert_eq!(sessions.finish(&context, &[quiet(0)], later, || 11).session_id, 11);
     assert_eq!(sessions.len(), 2);
 }
@@ -281,7 +304,7 @@ proptest! {
                     let mut answers = Vec::new();
                     for (sessions, reads_all) in [(&mut quick, false), (&mut slow, true)] {
                         let context = sessions
-                            .begin((session_id, epoch), false, asked.clone(), &forgotten, view, now())
+                            .begin((session_id, epoch), false, asked.clone(), &forgetting(&forgotten), view, now())
                             .unwrap();
                         let outcomes: Vec<_> = context
                             .partitions
@@ -326,7 +349,8 @@ fn what_is_at_its_end_is_read_again_only_when_it_has_moved() {
     let mut sessions = opened();
     let at_end = PartitionOutcome { is_at_end: true, ..quiet(5) };
     let begin = |sessions: &mut FetchSessions, epoch| {
-        let context = sessions.begin((7, epoch), false, vec![], &[], VIEW, now()).unwrap();
+        let context =
+            sessions.begin((7, epoch), false, vec![], &forgetting(&[]), VIEW, now()).unwrap();
         let read: Vec<_> = context.partitions.iter().map(|one| one.key.partition).collect();
         (context, read)
     };
@@ -349,7 +373,8 @@ fn a_session_that_forgets_and_names_again_keeps_its_slots_few() {
     for epoch in 1..50 {
         let (name, forget) =
             if epoch % 2 == 0 { (vec![(key(1), at(0))], vec![]) } else { (vec![], vec![key(1)]) };
-        let context = sessions.begin((7, epoch), false, name, &forget, VIEW, now()).unwrap();
+        let context =
+            sessions.begin((7, epoch), false, name, &forgetting(&forget), VIEW, now()).unwrap();
         let outcomes = vec![quiet(5); context.partitions.len()];
         sessions.finish(&context, &outcomes, now(), || 8);
     }

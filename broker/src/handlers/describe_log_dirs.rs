@@ -15,17 +15,23 @@ const FIRST_WITH_SPACE: i16 = 4;
 
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: DescribeLogDirsRequest = request.decode()?;
-    let wanted: Option<BTreeSet<(TopicName, i32)>> = asked.topics.map(|topics| {
-        let pairs = topics.into_iter().flat_map(|topic| {
-            topic.partitions.into_iter().map(move |partition| (topic.topic.clone(), partition))
-        });
-        pairs.collect()
+    // By topic first: a name is compared once, however many partitions are named with it.
+    let wanted = asked.topics.map(|topics| {
+        let mut wanted: BTreeMap<TopicName, BTreeSet<i32>> = BTreeMap::new();
+        for topic in topics {
+            wanted.entry(topic.topic).or_default().extend(topic.partitions);
+        }
+        wanted
     });
+    let is_wanted = |name: &TopicName, index: i32| match &wanted {
+        Some(wanted) => wanted.get(name).is_some_and(|partitions| partitions.contains(&index)),
+        None => true,
+    };
     let mut topics: BTreeMap<TopicName, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
     for partition in broker.replica_manager().partitions() {
         let name = TopicName(StrBytes::from_string(partition.topic().to_string()));
         let index = partition.index();
-        if wanted.as_ref().is_some_and(|wanted| !wanted.contains(&(name.clone(), index))) {
+        if !is_wanted(&name, index) {
             continue;
         }
         let (size_bytes, lag) = partition.size_and_lag();

@@ -7,9 +7,11 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
-use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+use kafka_protocol::messages::{
+    DescribeProducersRequest, DescribeProducersResponse, ProducerId, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use storage::producer_state::ProducerEntry;
 use storage::timestamp::Timestamp;
@@ -17,23 +19,28 @@ use storage::timestamp::Timestamp;
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: DescribeProducersRequest = request.decode()?;
     // One named twice is answered once: a small request must not ask for an answer without bounds.
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<TopicName, BTreeSet<i32>> = BTreeMap::new();
     let topics = asked
         .topics
         .into_iter()
         .map(|topic| {
+            // A name may be long and have many partitions: it is looked at once.
+            let seen = seen.entry(topic.name.clone()).or_default();
+            let invalid = replication::controller::check_topic_name(&topic.name)
+                .err()
+                .map(|error| StrBytes::from_string(error.to_string()));
             let partitions = topic
                 .partition_indexes
                 .iter()
-                .filter(|index| seen.insert((topic.name.clone(), **index)))
+                .filter(|index| seen.insert(**index))
                 .map(|&index| {
                     let response = PartitionResponse::default()
                         .with_partition_index(index)
                         .with_error_message(None);
-                    if let Err(error) = replication::controller::check_topic_name(&topic.name) {
+                    if let Some(message) = &invalid {
                         return response
                             .with_error_code(ResponseError::InvalidTopicException.code())
-                            .with_error_message(Some(StrBytes::from_string(error.to_string())));
+                            .with_error_message(Some(message.clone()));
                     }
                     let producers = broker
                         .leader_of(&topic.name, index)

@@ -12,8 +12,8 @@ use crate::api::dispatch::{Refused, Reply, Request};
 use crate::broker::Broker;
 use crate::disk_readers;
 use crate::fetch_session::{
-    FetchContext, FetchPosition, FetchView, FetchedPartition, PartitionKey as SessionKey,
-    SessionAnswer, TopicKey,
+    FetchContext, FetchPosition, FetchView, FetchedPartition, Forgotten,
+    PartitionKey as SessionKey, SessionAnswer, TopicKey, last_of_each,
 };
 use crate::network::response::Response;
 use crate::replica_manager::PartitionKey;
@@ -128,28 +128,28 @@ fn open_session(
 ) -> Result<FetchContext, ResponseError> {
     let uses_topic_ids = version >= FIRST_WITH_TOPIC_IDS;
     let key = |name, id| if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(name) };
-    let mut partitions = Vec::new();
-    for topic in asked.topics {
-        let topic_key = key(topic.topic, topic.topic_id);
-        for partition in topic.partitions {
-            let position = FetchPosition {
-                fetch_offset: partition.fetch_offset,
-                current_leader_epoch: partition.current_leader_epoch,
-                last_fetched_epoch: partition.last_fetched_epoch,
-                log_start_offset: partition.log_start_offset,
-                max_bytes: partition.partition_max_bytes,
-            };
-            let topic = topic_key.clone();
-            partitions.push((SessionKey { topic, partition: partition.partition }, position));
-        }
-    }
-    let mut forgotten = Vec::new();
-    for topic in asked.forgotten_topics_data {
-        let topic_key = key(topic.topic, topic.topic_id);
-        for partition in topic.partitions {
-            forgotten.push(SessionKey { topic: topic_key.clone(), partition });
-        }
-    }
+    let position = |partition: FetchPartition| {
+        let position = FetchPosition {
+            fetch_offset: partition.fetch_offset,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+            log_start_offset: partition.log_start_offset,
+            max_bytes: partition.partition_max_bytes,
+        };
+        (partition.partition, position)
+    };
+    let topics = asked.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter().map(position).collect();
+        (key(topic.topic, topic.topic_id), partitions)
+    });
+    let partitions = last_of_each(topics.collect());
+    let named = |(topic, partition, position)| (SessionKey { topic, partition }, position);
+    let partitions = partitions.into_iter().map(named).collect();
+    let forgotten = asked
+        .forgotten_topics_data
+        .into_iter()
+        .map(|topic| (key(topic.topic, topic.topic_id), topic.partitions));
+    let forgotten = Forgotten::new(forgotten);
     // Versions before sessions say (0, -1) by the crate's defaults.
     let session = (asked.session_id, asked.session_epoch);
     broker

@@ -44,19 +44,18 @@ pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply
 
 fn offsets(broker: &Broker, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {
     // A partition named twice is an invalid request, answered once.
-    let mut times: BTreeMap<(&TopicName, i32), usize> = BTreeMap::new();
-    for topic in &asked.topics {
-        for partition in &topic.partitions {
-            *times.entry((&topic.name, partition.partition_index)).or_default() += 1;
-        }
-    }
+    let mut times = times_named(asked.topics.iter().map(|topic| {
+        (&topic.name, topic.partitions.iter().map(|partition| partition.partition_index))
+    }));
     let isolation = FetchIsolation::from_wire(asked.isolation_level);
     let mut topics = Vec::with_capacity(asked.topics.len());
     for topic in &asked.topics {
+        let mut times = times.get_mut(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let index = partition.partition_index;
-            let result = match (times.get_mut(&(&topic.name, index)), isolation) {
+            let times = times.as_mut().and_then(|times| times.get_mut(&index));
+            let result = match (times, isolation) {
                 (Some(0), _) => continue,
                 (Some(times), _) if *times > 1 => {
                     *times = 0;
@@ -76,6 +75,20 @@ fn offsets(broker: &Broker, version: i16, asked: &ListOffsetsRequest) -> ListOff
         }
     }
     ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// How often each partition is named. Names are compared once a topic of the request, not once a partition.
+fn times_named<K: Ord>(
+    topics: impl Iterator<Item = (K, impl Iterator<Item = i32>)>,
+) -> BTreeMap<K, BTreeMap<i32, usize>> {
+    let mut times: BTreeMap<K, BTreeMap<i32, usize>> = BTreeMap::new();
+    for (topic, partitions) in topics {
+        let times = times.entry(topic).or_default();
+        for partition in partitions {
+            *times.entry(partition).or_default() += 1;
+        }
+    }
+    times
 }
 
 fn list(
@@ -133,6 +146,14 @@ fn response(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_is_counted_in_all_places_that_name_its_topic() {
+        let topics = [("a", vec![0, 1, 1]), ("b", vec![0]), ("a", vec![1, 2])];
+        let times = times_named(topics.into_iter().map(|(name, at)| (name, at.into_iter())));
+        assert_eq!(times["a"], BTreeMap::from([(0, 1), (1, 3), (2, 1)]));
+        assert_eq!(times["b"], BTreeMap::from([(0, 1)]));
+    }
 
     #[test]
     fn special_timestamps_exist_from_their_version_on() {

@@ -6,7 +6,7 @@
 //! not at all.
 //!
 //! What a session cannot hold is not refused: a fetch that would open one is answered whole, with session id 0, and one that
-//! would make its session so loses it. Clients go on with full fetches then, as after any eviction.
+//! would make its session so loses it: a name longer than topics have, or more than all sessions may keep together. Clients go on with full fetches then, as after any eviction.
 
 mod named;
 mod session;
@@ -27,6 +27,9 @@ use uuid::Uuid;
 
 /// Sessions idle for longer may be evicted by anyone; younger ones only by bigger or privileged ones.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
+/// Most bytes that all sessions keep together, by [`Session::size_bytes`]: about 400,000 partitions. Kafka bounds only the
+/// number of sessions, and a single request may name two million partitions.
+const MAX_CACHED_BYTES: usize = 128 << 20;
 /// The epoch of a request that opens a session.
 const INITIAL_EPOCH: i32 = 0;
 /// The epoch of a request outside sessions, or of one that closes its session.
@@ -195,13 +198,22 @@ pub struct SessionAnswer {
 #[derive(Debug)]
 pub struct FetchSessions {
     max_sessions: usize,
+    max_bytes: usize,
+    /// Changed by [`Self::remove`] and wherever one is put in or grows.
     sessions: BTreeMap<i32, Session>,
+    /// What `sessions` keep together.
+    cached_bytes: usize,
 }
 
 impl FetchSessions {
-    /// Holds at most `max_sessions` (`max.incremental.fetch.session.cache.slots`).
+    /// Holds at most `max_sessions` (`max.incremental.fetch.session.cache.slots`), which keep at most 128 MiB together.
     pub fn new(max_sessions: usize) -> FetchSessions {
-        FetchSessions { max_sessions, sessions: BTreeMap::new() }
+        FetchSessions {
+            max_sessions,
+            max_bytes: MAX_CACHED_BYTES,
+            sessions: BTreeMap::new(),
+            cached_bytes: 0,
+        }
     }
 
     /// Sessions open now.
@@ -229,7 +241,7 @@ impl FetchSessions {
     ) -> Result<FetchContext, FetchSessionError> {
         if epoch == INITIAL_EPOCH || epoch == FINAL_EPOCH {
             if session_id != 0 {
-                self.sessions.remove(&session_id);
+                self.remove(session_id);
             }
             let kind = match epoch {
                 FINAL_EPOCH => Kind::Sessionless,
@@ -253,22 +265,28 @@ impl FetchSessions {
         }
         session.next_epoch = next_epoch(epoch);
         session.last_used = now;
-        if partitions.iter().any(|(key, _)| key.topic.is_too_long()) {
-            self.sessions.remove(&session_id);
-            return Err(FetchSessionError::IdNotFound);
-        }
-        for (key, position) in partitions {
-            session.upsert(&key, position);
-        }
+        let of_others = self.cached_bytes - session.size_bytes();
+        let is_kept = partitions.into_iter().all(|(key, position)| {
+            let is_kept = !key.topic.is_too_long();
+            if is_kept {
+                session.upsert(&key, position);
+            }
+            is_kept && of_others + session.size_bytes() <= self.max_bytes
+        });
         for (topic, partitions) in forgotten.topics() {
             session.forget(topic, partitions);
+        }
+        self.cached_bytes = of_others + session.size_bytes();
+        if !is_kept {
+            self.remove(session_id);
+            return Err(FetchSessionError::IdNotFound);
         }
         if session.view != Some(view) {
             session.view = Some(view);
             session.queue_all();
         }
         if session.is_empty() {
-            self.sessions.remove(&session_id);
+            self.remove(session_id);
             let partitions = Vec::new();
             return Ok(FetchContext { kind: Kind::Sessionless, uses_topic_ids, partitions });
         }
@@ -304,7 +322,7 @@ impl FetchSessions {
             Kind::Full => {
                 let is_too_long = |one: &FetchedPartition| one.key.topic.is_too_long();
                 if context.partitions.iter().any(is_too_long)
-                    || !self.make_room(context.partitions.len(), now)
+                    || !self.make_room(&context.partitions, now)
                 {
                     return SessionAnswer { session_id: 0, is_included: everything };
                 }
@@ -320,6 +338,7 @@ impl FetchSessions {
                     let slot = session.upsert(&fetched.key, fetched.position);
                     session.note(&fetched.key, slot, outcome);
                 }
+                self.cached_bytes += session.size_bytes();
                 self.sessions.insert(session_id, session);
                 SessionAnswer { session_id, is_included: everything }
             }
@@ -346,8 +365,26 @@ impl FetchSessions {
         }
     }
 
-    /// Whether a session of `size` partitions may be added, evicting another if need be.
-    fn make_room(&mut self, size: usize, now: Instant) -> bool {
+    fn remove(&mut self, session_id: i32) -> bool {
+        let session = self.sessions.remove(&session_id);
+        self.cached_bytes -= session.as_ref().map_or(0, Session::size_bytes);
+        session.is_some()
+    }
+
+    /// Whether a session of these partitions may be added, evicting others if need be: for its bytes only idle ones.
+    fn make_room(&mut self, partitions: &[FetchedPartition], now: Instant) -> bool {
+        let size = partitions.len();
+        let size_bytes = session::size_bytes_at_most(partitions);
+        if size_bytes > self.max_bytes {
+            return false;
+        }
+        while self.cached_bytes + size_bytes > self.max_bytes {
+            let idlest = self.sessions.iter().min_by_key(|(_, session)| session.last_used);
+            match idlest.map(|(&id, session)| (id, now.saturating_since(session.last_used))) {
+                Some((id, idle)) if idle > EVICTABLE_AFTER => self.remove(id),
+                _ => return false,
+            };
+        }
         if self.sessions.len() < self.max_sessions {
             return true;
         }
@@ -364,7 +401,7 @@ impl FetchSessions {
                 .filter(|(_, session)| session.len() < size)
                 .map(|(&id, _)| id),
         };
-        victim.is_some_and(|id| self.sessions.remove(&id).is_some())
+        victim.is_some_and(|id| self.remove(id))
     }
 }
 

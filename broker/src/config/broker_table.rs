@@ -80,7 +80,7 @@ pub const BROKER_CONFIGS: &[ConfigDefinition] = &[
     broker("log.segment.bytes", Int, "1073741824", "Default of the topic configuration `segment.bytes`.").allow(AtLeast(1_048_576)).unit(Bytes).dynamic(),
     broker("log.segment.delete.delay.ms", Long, "60000", "Default of the topic configuration `file.delete.delay.ms`.").allow(AtLeast(0)).unit(Milliseconds).dynamic(),
     broker("max.connections", Int, INT_MAX, "Most client connections at a time; further ones are closed at once.").allow(AtLeast(0)).unit(Count),
-    broker("max.incremental.fetch.session.cache.slots", Int, "1000", "Most fetch sessions kept at a time.").allow(AtLeast(0)).unit(Count),
+    broker("max.incremental.fetch.session.cache.slots", Int, "1000", "Most fetch sessions kept at a time; together they take at most 128 MiB, about 400,000 partitions.").allow(AtLeast(0)).unit(Count),
     broker("max.request.partition.size.limit", Int, "2000", "Most partitions in one answer to DescribeTopicPartitions.").allow(AtLeast(1)).unit(Count),
     broker("message.max.bytes", Int, "1048588", "Default of the topic configuration `max.message.bytes`.").allow(AtLeast(0)).unit(Bytes).dynamic(),
     broker("metadata.log.max.record.bytes.between.snapshots", Long, "20971520", "Bytes of metadata after which a snapshot is written.").allow(AtLeast(1)).unit(Bytes),

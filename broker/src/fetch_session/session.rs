@@ -15,6 +15,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use storage::instant::Instant;
 
+/// What a partition takes at most: its slot here and in the ready set, both in vectors that double, its entry below its topic,
+/// and the mark that the partition keeps of who watches it.
+const PARTITION_BYTES: usize = 320;
+/// What a topic takes at most besides its partitions: the longest name and two map entries.
+const TOPIC_BYTES: usize = 640;
+
+/// What a session of these partitions takes at most: less where those of a topic do not stand together.
+pub(super) fn size_bytes_at_most(partitions: &[FetchedPartition]) -> usize {
+    let topics = partitions.chunk_by(|one, next| one.key.topic == next.key.topic).count();
+    partitions.len() * PARTITION_BYTES + topics * TOPIC_BYTES
+}
+
 #[derive(Debug)]
 struct CachedPartition {
     key: PartitionKey,
@@ -66,6 +78,11 @@ impl Session {
     /// Partitions in it.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free_slots.len()
+    }
+
+    /// Bytes that it keeps, never less than it does. Slots that were given up count: they stay until they are used again.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.slots.len() * PARTITION_BYTES + self.topics.len() * TOPIC_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -191,6 +191,56 @@ fn a_full_cache_answers_without_a_session_until_one_is_idle() {
     assert_eq!(sessions.len(), 2);
 }
 
+fn is_accounted_for(sessions: &FetchSessions) -> bool {
+    let kept: usize = sessions.sessions.values().map(Session::size_bytes).sum();
+    kept == sessions.cached_bytes && kept <= sessions.max_bytes
+}
+
+/// What a full fetch of so many partitions of one topic is answered.
+fn open(sessions: &mut FetchSessions, count: i32, id: i32, now: Instant) -> i32 {
+    let all = (0..count).map(|partition| (key(partition), at(0))).collect();
+    let context = sessions.begin((0, 0), false, all, &forgetting(&[]), VIEW, now).unwrap();
+    let answer = sessions.finish(&context, &vec![quiet(0); count as usize], now, || id);
+    assert!(answer.is_included.iter().all(|is_included| *is_included));
+    assert!(is_accounted_for(sessions));
+    answer.session_id
+}
+
+#[test]
+fn sessions_keep_only_so_much_together_and_whoever_is_idle_makes_room() {
+    let later = Instant::from_nanos(EVICTABLE_AFTER.as_nanos() as u64 + 1);
+    let mut sessions = FetchSessions::new(10);
+    assert_eq!(open(&mut sessions, 10, 1, now()), 1);
+    let of_ten = sessions.cached_bytes;
+    sessions.max_bytes = 3 * of_ten;
+    assert_eq!(open(&mut sessions, 10, 2, now()), 2);
+    assert_eq!(open(&mut sessions, 11, 3, now()), 0, "no room, so no session");
+    assert_eq!(open(&mut sessions, 10, 3, now()), 3);
+    assert_eq!(open(&mut sessions, 1, 4, now()), 0);
+    sessions.begin((2, 1), false, vec![], &forgetting(&[]), VIEW, later).unwrap();
+    assert_eq!(open(&mut sessions, 35, 4, later), 0, "more than all of them may keep");
+    assert_eq!(sessions.len(), 3, "which sends nobody away");
+    assert_eq!(open(&mut sessions, 20, 4, later), 4);
+    assert_eq!(sessions.sessions.keys().collect::<Vec<_>>(), [&2, &4]);
+}
+
+#[test]
+fn a_session_that_grows_past_what_all_may_keep_is_closed() {
+    let mut sessions = opened();
+    sessions.max_bytes = 2 * sessions.cached_bytes;
+    let add = |sessions: &mut FetchSessions, epoch, range: std::ops::Range<i32>| {
+        let added = range.map(|partition| (key(partition), at(0))).collect();
+        let began = sessions.begin((7, epoch), false, added, &forgetting(&[]), VIEW, now());
+        assert!(is_accounted_for(sessions));
+        began.map(|context| context.partitions.len())
+    };
+    assert_eq!(add(&mut sessions, 1, 0..3), Ok(3));
+    assert_eq!(add(&mut sessions, 2, 0..1_000_000), Err(FetchSessionError::IdNotFound));
+    assert!(sessions.is_empty());
+    assert_eq!(sessions.cached_bytes, 0);
+    assert_eq!(open(&mut sessions, 3, 8, now()), 8);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(i32),
@@ -319,6 +369,7 @@ proptest! {
                             })
                             .collect();
                         let answer = sessions.finish(&context, &outcomes, now(), || 7);
+                        prop_assert!(is_accounted_for(sessions));
                         let included: Vec<_> = context
                             .partitions
                             .iter()

@@ -261,11 +261,7 @@ impl Fetch {
     /// Whether there is nothing to wait for.
     fn is_enough(&self) -> bool {
         let fetches_nothing = self.partitions.is_empty() && self.context.ready().is_none();
-        fetches_nothing
-            || self.len_bytes() >= self.limits.min_bytes
-            || self.reads().any(|read| read.error.is_some() || read.diverging_epoch.is_some())
-            // What is there and was not given, because only whole batches are or a segment ended, would be waited for in vain.
-            || self.reads().any(|read| read.len_bytes() > 0 && read.records.is_cut)
+        fetches_nothing || is_enough(self.reads(), self.limits.min_bytes)
     }
 
     async fn wait(mut self) -> Option<Response> {
@@ -356,6 +352,21 @@ impl Fetch {
     }
 }
 
+/// Whether what was read is to be answered at once.
+fn is_enough<'a>(reads: impl Iterator<Item = &'a PartitionRead>, min_bytes: usize) -> bool {
+    let (mut size_bytes, mut is_cut) = (0, false);
+    for read in reads {
+        if read.error.is_some() || read.diverging_epoch.is_some() {
+            return true;
+        }
+        size_bytes += read.len_bytes();
+        is_cut |= read.records.is_cut;
+    }
+    // What is there and was not given, because only whole batches are or a segment ended, would be waited for in vain: not
+    // even the whole of it need be given, as long as the client gets something to go on with.
+    size_bytes >= min_bytes || (is_cut && size_bytes > 0)
+}
+
 impl Drop for Fetch {
     /// A fetch that is given up has answered nothing: what it took from its session is ready again.
     fn drop(&mut self) {
@@ -364,5 +375,40 @@ impl Drop for Fetch {
                 ready.queue(one.partition.slot);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::log::FetchedRecords;
+
+    fn read(size_bytes: usize, is_cut: bool) -> PartitionRead {
+        PartitionRead {
+            error: None,
+            high_watermark: 5,
+            last_stable_offset: 5,
+            log_start_offset: 0,
+            aborted_transactions: None,
+            diverging_epoch: None,
+            records: FetchedRecords { slices: Vec::new(), size_bytes, is_cut },
+            is_at_end: false,
+            seen: None,
+        }
+    }
+
+    #[test]
+    fn a_fetch_does_not_wait_for_what_is_there_and_does_not_fit() {
+        assert!(!is_enough([read(100, false), read(0, false)].iter(), 101));
+        assert!(is_enough([read(100, false), read(1, false)].iter(), 101));
+        assert!(is_enough([read(100, true), read(0, false)].iter(), 101));
+        assert!(is_enough([read(100, false), read(0, true)].iter(), 101), "another one's batch");
+        assert!(!is_enough([read(0, true)].iter(), 101), "an empty answer helps nobody on");
+    }
+
+    #[test]
+    fn an_error_is_answered_at_once() {
+        let error = Some(ReadError::UnknownTopicId);
+        assert!(is_enough([PartitionRead { error, ..read(0, false) }].iter(), 101));
     }
 }

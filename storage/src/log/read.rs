@@ -97,7 +97,7 @@ pub struct FetchedRecords {
     pub slices: Vec<RecordSlice>,
     /// Their size.
     pub size_bytes: usize,
-    /// More may be visible behind them: a limit ended them, or the end of a segment.
+    /// More may be visible behind them: a limit ended them, though they be none, or the end of a segment.
     pub is_cut: bool,
 }
 
@@ -430,7 +430,7 @@ impl ReadPlan {
             let first_size = first.batch_size_bytes();
             let allowed = if min_one_batch { max_bytes.max(first_size) } else { max_bytes };
             if first_size > allowed {
-                return Ok(FetchedRecords::default());
+                return Ok(FetchedRecords { is_cut: true, ..FetchedRecords::default() });
             }
             let size_bytes = match whole <= allowed {
                 true => whole,

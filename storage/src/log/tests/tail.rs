@@ -194,3 +194,21 @@ fn an_answer_of_large_batches_ends_with_a_whole_one() {
     assert_eq!(read(&mut log, 19 * size + 500), 19 * size + 500, "too many to be looked at");
     assert_eq!(read(&mut log, 21 * size), 20 * size);
 }
+
+#[test]
+fn a_batch_that_does_not_fit_yields_nothing_and_is_told_as_cut() {
+    let dir = open_dir(&SimulatedFs::new());
+    let mut log = new_log(&dir, LogConfig::default());
+    log.note_follower();
+    append(&mut log, batch(0, 1000, 0));
+    let read = |log: &mut Log| {
+        let plan = log.read_plan(offset(0), offset(1), NOW).unwrap();
+        let is_from_memory = matches!(plan.source, read::Source::Memory(_));
+        let read = plan.execute(100, false).unwrap();
+        assert_eq!((read.size_bytes, read.slices.len(), read.is_cut), (0, 0, true));
+        is_from_memory
+    };
+    assert!(read(&mut log), "just appended");
+    log.is_followed = false;
+    assert!(!read(&mut log));
+}

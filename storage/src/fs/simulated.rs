@@ -120,6 +120,11 @@ impl SimulatedFs {
         self.state().disk.changes
     }
 
+    /// Syncs, of files and directories, asked for since the disk was made.
+    pub fn syncs(&self) -> u64 {
+        self.state().disk.syncs
+    }
+
     /// Bytes written to files since the disk was made.
     pub fn written_bytes(&self) -> u64 {
         self.state().disk.written_bytes
@@ -264,6 +269,9 @@ impl State {
     fn check(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
         if operation.is_change() {
             self.disk.changes += 1;
+        }
+        if matches!(operation, Operation::Sync | Operation::SyncDir) {
+            self.disk.syncs += 1;
         }
         self.faults.check(operation, path)
     }

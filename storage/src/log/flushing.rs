@@ -70,7 +70,12 @@ impl Log {
             for extension in crate::segment::INDEX_EXTENSIONS {
                 let path = place.file(segment.base_offset(), extension);
                 match dir.fs().open(&path, OpenMode::Write) {
-                    Ok(file) => files.push((path, file)),
+                    Ok(file) => {
+                        // An index file that is empty was never anything else: it has a name, and no content to sync.
+                        if dir.judge("read", &path, file.size_bytes())? > 0 {
+                            files.push((path, file));
+                        }
+                    }
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return dir.judge("open", &path, Err(error)),
                 }

@@ -466,6 +466,21 @@ fn a_log_that_falls_idle_on_a_full_disk_is_flushed_when_there_is_room() {
 }
 
 #[test]
+fn a_clean_stop_syncs_of_a_log_that_fell_idle_before_what_it_writes_itself() {
+    let fs = SimulatedFs::new();
+    let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();
+    let log = log_of(&manager, 1, &small());
+    append(&mut lock(&log), batch(0, 60, 5));
+    for round in 0..3 {
+        run_all(&manager, Instant::ZERO.plus(Duration::from_secs(31 * round)));
+    }
+    assert_eq!(lock(&log).offsets().recovery_point, offset(1));
+    let syncs = fs.syncs();
+    lock(&log).close(NOW).unwrap();
+    assert_eq!(fs.syncs() - syncs, 2, "the last entry of the time index, and the names");
+}
+
+#[test]
 fn a_recovered_log_that_nobody_uses_gives_its_index_back() {
     let fs = SimulatedFs::new();
     let (manager, _) = open(&fs, &[], &small(), Instant::ZERO).unwrap();

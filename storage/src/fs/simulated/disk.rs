@@ -62,6 +62,7 @@ pub(super) struct Disk {
     handles: Vec<Arc<Inode>>,
     next_id: u64,
     pub(super) changes: u64,
+    pub(super) syncs: u64,
     pub(super) written_bytes: u64,
 }
 
@@ -72,6 +73,7 @@ impl Disk {
             handles: Vec::new(),
             next_id: ROOT + 1,
             changes: 0,
+            syncs: 0,
             written_bytes: 0,
         }
     }
@@ -82,6 +84,7 @@ impl Disk {
             handles: Vec::new(),
             next_id: self.next_id,
             changes: self.changes,
+            syncs: self.syncs,
             written_bytes: self.written_bytes,
         }
     }

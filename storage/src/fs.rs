@@ -18,6 +18,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::index_file::MappedBytes;
 use crate::timestamp::Timestamp;
 
@@ -216,6 +218,12 @@ pub trait FsFile: Debug + Send + Sync {
 /// takes the log directory offline (DESIGN D7).
 pub fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error says that the process, or the system, has no more descriptors. It is not the disk's word: nothing was
+/// opened, so nothing was done, and what was written before is as it was.
+pub fn is_too_many_open_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// The whole content of a file.

@@ -11,6 +11,7 @@ mod clean_stop;
 mod file_cache;
 mod meta_properties;
 pub(crate) mod names;
+mod sparing_fs;
 mod work;
 
 use std::io::{self, IoSlice};
@@ -24,11 +25,16 @@ pub use clean_stop::{CleanStop, StoppedLog};
 pub(crate) use file_cache::{CachedFile, FileCache, FileKey, FileKind};
 pub use meta_properties::{FORMAT_VERSION, MetaProperties, MetaPropertiesError};
 pub use names::{DirName, parse_dir_name};
+use sparing_fs::SparingFs;
 use work::Work;
 
 use crate::checkpoint::CheckpointError;
 use crate::flush::SharedSync;
-use crate::fs::{DirEntry, Fs, FsFile, FsLock, OpenMode, SyncTarget, is_disk_full, read_file};
+use crate::fs::{
+    DirEntry, Fs, FsFile, FsLock, OpenMode, SyncTarget, is_disk_full, is_too_many_open_files,
+    read_file,
+};
+use crate::log::LogError;
 use crate::tail_cache::TailCache;
 
 const LOCK_FILE: &str = ".lock";
@@ -43,6 +49,13 @@ pub enum DiskError {
     #[error("no space left for {path:?}")]
     Full {
         /// The file that would have grown.
+        path: PathBuf,
+    },
+    /// The process, or the system, has no descriptor left, even after files that nobody needs were closed. Nothing is wrong with
+    /// the disk: what was asked for did not happen.
+    #[error("too many open files to open {path:?}")]
+    TooManyOpenFiles {
+        /// The file or directory.
         path: PathBuf,
     },
     /// An earlier or this very error took the directory offline, for good (DESIGN D7).
@@ -115,7 +128,7 @@ pub struct LogDir {
     meta: MetaProperties,
     offline: OnceLock<Arc<str>>,
     listener: OnceLock<OfflineListener>,
-    files: FileCache,
+    files: Arc<FileCache>,
     tails: TailCache,
     next_segment_key: AtomicU64,
     checkpoints: Checkpoints,
@@ -174,13 +187,14 @@ impl LogDir {
                 expected: new.node_id,
             });
         }
+        let files = Arc::new(FileCache::new());
         Ok(Arc::new(LogDir {
-            fs,
+            fs: Arc::new(SparingFs::new(fs, files.clone())),
             path: path.to_path_buf(),
             meta,
             offline: OnceLock::new(),
             listener: OnceLock::new(),
-            files: FileCache::new(),
+            files,
             tails: TailCache::new(TAIL_CACHE_BYTES),
             next_segment_key: AtomicU64::new(0),
             checkpoints: Checkpoints::default(),
@@ -195,7 +209,7 @@ impl LogDir {
         &self.path
     }
 
-    /// The disk it is on.
+    /// The disk it is on, as all who work in this directory should use it: it closes cached files where descriptors run out.
     pub fn fs(&self) -> &Arc<dyn Fs> {
         &self.fs
     }
@@ -226,8 +240,8 @@ impl LogDir {
         }
     }
 
-    /// Judges what the disk answered to `doing` (“write”, “fsync”, …) at `path`: a full disk is passed on,
-    /// anything else takes the directory offline.
+    /// Judges what the disk answered to `doing` (“write”, “fsync”, …) at `path`: a full disk, and that there are no
+    /// descriptors, is passed on, anything else takes the directory offline.
     pub(crate) fn judge<T>(
         &self,
         doing: &str,
@@ -237,18 +251,40 @@ impl LogDir {
         match outcome {
             Ok(value) => Ok(value),
             Err(error) if is_disk_full(&error) => Err(DiskError::Full { path: path.to_path_buf() }),
+            Err(error) if is_too_many_open_files(&error) => {
+                Err(DiskError::TooManyOpenFiles { path: path.to_path_buf() })
+            }
             Err(error) => Err(self.take_offline(doing, path, &error)),
         }
     }
 
     /// As [`LogDir::judge`] for syncs: after a failed one nothing is known, so even a full disk takes the
-    /// directory offline.
+    /// directory offline. Only where a directory could not be opened no sync has begun, which it says as no sync can: what
+    /// was to be synced still is.
     pub(crate) fn judge_sync<T>(
         &self,
         path: &Path,
         outcome: io::Result<T>,
     ) -> Result<T, DiskError> {
-        outcome.map_err(|error| self.take_offline("fsync", path, &error))
+        outcome.map_err(|error| match is_too_many_open_files(&error) {
+            true => DiskError::TooManyOpenFiles { path: path.to_path_buf() },
+            false => self.take_offline("fsync", path, &error),
+        })
+    }
+
+    /// For steps of a change that memory and disk would disagree about if it stopped here: then even that there are no
+    /// descriptors takes the directory offline.
+    pub(crate) fn judge_half_done<T>(
+        &self,
+        doing: &str,
+        outcome: Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        match outcome {
+            Err(LogError::Disk(error @ DiskError::TooManyOpenFiles { .. })) => {
+                Err(self.take_offline(doing, &self.path, &error).into())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Syncs the names in this directory, together with whoever asks for it at the same time.

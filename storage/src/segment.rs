@@ -237,7 +237,7 @@ impl Segment {
             let path = place.file(self.base_offset, "log");
             // What was written of it is cut off, so that the next append and a crash find a whole log.
             place.dir.judge("write", &path, written).or_else(|error| match error {
-                DiskError::Full { .. } => {
+                DiskError::Full { .. } | DiskError::TooManyOpenFiles { .. } => {
                     place.dir.judge("truncate", &path, file.set_size(position))?;
                     // No flush would sync it, if nothing is appended any more.
                     place.dir.judge_sync(&path, file.sync_data())?;
@@ -303,17 +303,11 @@ impl Segment {
         Ok(file)
     }
 
-    /// The `.log` file, to be synced: what was appended to it so far is covered then. Should that fail, the directory is
-    /// offline.
-    pub(crate) fn log_file_to_sync(
-        &mut self,
-        place: Place<'_>,
-    ) -> Result<Arc<dyn FsFile>, DiskError> {
-        let file = self.log_file(place)?;
+    /// The next flush covers what was appended to the `.log` file so far; should it fail, the directory is offline.
+    pub(crate) fn log_file_is_covered(&self) {
         if let Some(cached) = &self.file {
             cached.note_covered();
         }
-        Ok(file)
     }
 
     /// Whether the `.log` file was written to since a sync of it began.

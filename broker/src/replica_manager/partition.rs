@@ -465,7 +465,8 @@ impl Partition {
     /// Runs one flush of records: the ticket is taken and the outcome noted under the lock, the fsync is not.
     ///
     /// # Errors
-    /// The log directory is offline from now on.
+    /// The log directory is offline from now on; or there was no descriptor for what is to be synced, which the next flush
+    /// makes good.
     pub fn flush(&self, at: Instant) -> Result<(), DiskError> {
         let ticket = self.change(|state, log| {
             let ticket = log.flush_ticket(FlushScope::Records)?;
@@ -479,7 +480,7 @@ impl Partition {
         let outcome = ticket.run();
         self.change(|state, log| {
             let completed = log.flush_completed(outcome).map(|_| ());
-            state.is_offline |= completed.is_err();
+            state.is_offline |= matches!(completed, Err(DiskError::Offline { .. }));
             state.note_offsets(log, at);
             completed
         })

@@ -87,7 +87,7 @@ pub(super) fn open(
     let meta = dir.meta_properties();
     let directory_id = DirectoryId::from_bytes(*meta.directory_id.as_bytes());
     let quorum = OpenQuorum::open(
-        fs,
+        Arc::clone(dir.fs()),
         dir.path(),
         MetadataQuorumConfig {
             node_id,

@@ -1,5 +1,5 @@
-//! The process's open files: connections must leave some for the logs. A log file that cannot be opened takes the log
-//! directory offline, so without this a client could end the broker by connecting often enough.
+//! The process's open files: connections must leave some for the logs. Where a log file cannot be opened, the append, read or
+//! flush that needs it fails, so without this a client could stop all others by connecting often enough.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

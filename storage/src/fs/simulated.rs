@@ -53,6 +53,7 @@ struct State {
     life: u64,
     locks: Vec<PathBuf>,
     now: Timestamp,
+    max_open_files: usize,
 }
 
 impl Default for SimulatedFs {
@@ -70,6 +71,7 @@ impl SimulatedFs {
             life: 0,
             locks: Vec::new(),
             now: Timestamp::ZERO,
+            max_open_files: usize::MAX,
         };
         SimulatedFs { state: Arc::new(Mutex::new(state)) }
     }
@@ -90,6 +92,7 @@ impl SimulatedFs {
         state.life += 1;
         state.locks.clear();
         state.faults = Faults::default();
+        state.max_open_files = usize::MAX;
         state.disk.forget_writers();
         match crash {
             Crash::Process => {}
@@ -135,6 +138,11 @@ impl SimulatedFs {
         self.state().disk.open_handles()
     }
 
+    /// From now on the process has so many descriptors for files: opening one more, or a directory, is an error (`EMFILE`).
+    pub fn limit_open_files(&self, max_open_files: usize) {
+        self.state().max_open_files = max_open_files;
+    }
+
     /// The system fails to write back what was not synced of the files whose paths contain a text: it is lost. The next
     /// sync says so where the file is open now; where it is not, nobody will ever be told.
     pub fn fail_write_back(&self, path_contains: &str) {
@@ -156,6 +164,7 @@ impl SimulatedFs {
             life: 0,
             locks: Vec::new(),
             now: state.now,
+            max_open_files: usize::MAX,
         };
         SimulatedFs { state: Arc::new(Mutex::new(forked)) }
     }
@@ -181,6 +190,7 @@ impl Fs for SimulatedFs {
             OpenMode::Create if !exists => Operation::Create,
             _ => Operation::Open,
         };
+        state.check_descriptors()?;
         state.check(operation, path)?;
         let inode = state.disk.open(path, mode, now)?;
         let handle = SimulatedFile {
@@ -202,6 +212,7 @@ impl Fs for SimulatedFs {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let mut state = self.state();
+        state.check_descriptors()?;
         state.check(Operation::Open, path)?;
         state.disk.read_dir(path)
     }
@@ -232,6 +243,7 @@ impl Fs for SimulatedFs {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.check_descriptors()?;
         state.check(Operation::SyncDir, path)?;
         state.disk.sync_dir(path)
     }
@@ -265,6 +277,14 @@ impl Fs for SimulatedFs {
 }
 
 impl State {
+    /// Whether there is a descriptor for one more file or directory.
+    fn check_descriptors(&mut self) -> io::Result<()> {
+        if self.max_open_files < usize::MAX && self.disk.open_handles() >= self.max_open_files {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        Ok(())
+    }
+
     /// Counts the operation and fails it if it is to fail.
     fn check(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
         if operation.is_change() {

@@ -61,12 +61,11 @@ impl Log {
             // A file may wait for a sync without a record that does: the last append to it met a full disk, or was cut off.
             if has_records || segment.is_log_file_unsynced() {
                 let log_path = place.file(segment.base_offset(), "log");
-                files.push((log_path, segment.log_file_to_sync(place)?));
+                files.push((log_path, segment.log_file(place)?));
             }
             if !everything || !has_records && !segment.has_dirty_index_files() {
                 continue;
             }
-            segment.index_files_are_covered();
             for extension in crate::segment::INDEX_EXTENSIONS {
                 let path = place.file(segment.base_offset(), extension);
                 match dir.fs().open(&path, OpenMode::Write) {
@@ -95,6 +94,13 @@ impl Log {
             let path = path.join(PARTITION_METADATA_FILE);
             let file = dir.judge("open", &path, dir.fs().open(&path, OpenMode::Write))?;
             files.push((path, file));
+        }
+        // Only now that there is a ticket: an error above leaves everything to the next one.
+        for segment in loaded.segments.iter_mut() {
+            segment.log_file_is_covered();
+            if everything {
+                segment.index_files_are_covered();
+            }
         }
         let epochs = (everything && epochs_dirty)
             .then(|| (loaded.epochs_version, encode_epochs(loaded.epochs.entries())));

@@ -1,5 +1,6 @@
 //! Tests of a whole log on the simulated disk.
 
+mod descriptors;
 mod tail;
 
 use std::path::Path;

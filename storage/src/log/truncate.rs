@@ -35,6 +35,12 @@ impl Log {
         self.load(now)?;
         self.dir.lower_recovery_point(&self.topic_partition, offset)?;
         fail::fail_point!("log-truncate-after-lowering");
+        let cut = self.cut_at(offset, now);
+        self.dir.judge_half_done("truncate", cut)
+    }
+
+    /// Once it has begun, what is in memory is true only if it comes to its end.
+    fn cut_at(&mut self, offset: Offset, now: Timestamp) -> Result<(), LogError> {
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
         let delay_ms = self.config.file_delete_delay_ms;
@@ -125,6 +131,12 @@ impl Log {
         self.load(now)?;
         // In the middle of it there may be no segment at all.
         self.dir.lower_recovery_point(&self.topic_partition, Offset::ZERO)?;
+        let cut = self.remove_all_and_start_at(offset, now);
+        self.dir.judge_half_done("truncate", cut)
+    }
+
+    /// As [`Log::cut_at`].
+    fn remove_all_and_start_at(&mut self, offset: Offset, now: Timestamp) -> Result<(), LogError> {
         let (dir, path) = (self.dir.clone(), self.path.clone());
         let place = Place { dir: &dir, path: &path };
         let delay_ms = self.config.file_delete_delay_ms;

@@ -97,6 +97,15 @@ impl<T: ?Sized> Shelf<T> {
         usage
     }
 
+    /// Drops every second one that waits for no sync.
+    fn close_half(&mut self) {
+        let mut keep = false;
+        self.entries.retain(|_, entry| {
+            keep = !keep;
+            keep || entry.usage.is_unsynced()
+        });
+    }
+
     /// Drops what was not used since the last time and waits for no sync.
     fn close_idle(&mut self) {
         self.entries.retain(|_, entry| {
@@ -213,6 +222,14 @@ impl FileCache {
             shelves.files.entries.remove(&key);
             shelves.maps.entries.remove(&key);
         }
+    }
+
+    /// Gives descriptors back because there are no more: of the files that wait for no sync, those that were not used since
+    /// the last look and half of the others.
+    pub(crate) fn close_half(&self) {
+        let mut shelves = self.shelves();
+        shelves.files.close_idle();
+        shelves.files.close_half();
     }
 
     /// Closes what was not used since the last call and waits for no sync.

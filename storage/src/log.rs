@@ -13,6 +13,7 @@
 //! Invariant: a cold log's directory is as a clean stop left it, so loading it again makes what was dropped.
 
 mod append;
+mod file_slice;
 mod flushing;
 mod loaded;
 mod lookup;
@@ -27,9 +28,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use append::{AppendError, LogAppendInfo, StoredBatch};
+pub use file_slice::FileSlice;
 pub(crate) use loaded::{Loaded, snapshot_path};
 pub use lookup::{TimestampAndOffset, TimestampLookup};
-pub use read::{FetchedRecords, FileSlice, ReadError, ReadPlan, RecordSlice};
+pub use read::{FetchedRecords, ReadError, ReadPlan, RecordSlice};
 
 use crate::flush::FlushProgress;
 use crate::leader_epoch::{EpochEndOffset, EpochEntry, LeaderEpoch, LeaderEpochCache};

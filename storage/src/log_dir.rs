@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 pub(crate) use checkpoints::CheckpointKind;
 use checkpoints::Checkpoints;
 pub use clean_stop::{CleanStop, StoppedLog};
-pub(crate) use file_cache::{CachedFile, FileCache, FileKey, FileKind};
+pub(crate) use file_cache::{CachedFile, FileCache, FileKey, FileKind, HeldFile};
 pub use meta_properties::{FORMAT_VERSION, MetaProperties, MetaPropertiesError};
 pub use names::{DirName, parse_dir_name};
 use sparing_fs::SparingFs;
@@ -340,7 +340,8 @@ impl LogDir {
         &self.files
     }
 
-    /// How many log files may be open at once. Partitions that are in use beyond that open theirs again and again.
+    /// How many log files may be open at once; answers on their way out may keep half as many open beside. Partitions that are
+    /// in use beyond that open theirs again and again.
     pub fn set_max_open_files(&self, max_open_files: usize) {
         self.files.set_max_open_files(max_open_files);
     }

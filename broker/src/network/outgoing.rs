@@ -5,7 +5,7 @@
 //! - No file bytes are held while a socket is waited for: what it did not take is read again. So slow readers cost no
 //!   memory, however many there are; only where a file cannot be sent by the system, one that met a cold page holds
 //!   up to [`COLD_STEP_BYTES`].
-//! - A worker reads only what is in the page cache; `disk_readers` send or read the rest.
+//! - A worker reads only what is in the page cache, of files that are open; `disk_readers` send or read the rest.
 //! - While one of them sends, nobody else writes to that socket.
 
 use super::response::{Chunk, Response};
@@ -19,6 +19,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use storage::fs::FsFile;
 use storage::log::FileSlice;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -215,34 +216,35 @@ impl Outgoing {
         }
     }
 
-    /// The file, if its slice is to be sent by the system.
-    fn sendable<'a>(&self, slice: &'a FileSlice) -> Option<BorrowedFd<'a>> {
+    /// The descriptor of a slice's file, if the slice is to be sent by the system.
+    fn sendable<'a>(&self, slice: &FileSlice, file: &'a dyn FsFile) -> Option<BorrowedFd<'a>> {
         self.send_file_from_bytes
             .filter(|from_bytes| slice.size_bytes >= *from_bytes)
-            .and_then(|_| slice.file.descriptor())
+            .and_then(|_| file.descriptor())
     }
 
     /// Writes once: a large piece of a file by the system, what comes before it in one call. `WouldBlock` when the socket
     /// has no room left, even if it took something.
     fn write_step(&mut self, socket: &impl Socket) -> io::Result<Step> {
-        if let Some(Chunk::File(slice)) = self.chunks.front()
-            && let Some(file) = self.sendable(slice)
-        {
-            let tried = cached_bytes_ahead(slice)?;
-            if tried == 0 {
-                return Ok(Step::Cold(slice.clone()));
-            }
-            match socket.send_file(file, slice.position, tried) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                // Less than was tried need not mean a full socket; the next call says so.
-                Ok(sent) => self.advance(sent),
-                Err(Errno::INTR) => {}
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    self.send_file_from_bytes = None;
+        if let Some(Chunk::File(slice)) = self.chunks.front() {
+            let Some(file) = slice.open_file() else { return Ok(Step::Cold(slice.clone())) };
+            if let Some(descriptor) = self.sendable(slice, &*file) {
+                let tried = cached_bytes_ahead(slice, &*file)?;
+                if tried == 0 {
+                    return Ok(Step::Cold(slice.clone()));
                 }
-                Err(error) => return Err(error.into()),
+                match socket.send_file(descriptor, slice.position, tried) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    // Less than was tried need not mean a full socket; the next call says so.
+                    Ok(sent) => self.advance(sent),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                        self.send_file_from_bytes = None;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                return Ok(Step::Wrote);
             }
-            return Ok(Step::Wrote);
         }
         STEP.with_borrow_mut(|buffer| self.write_pieces(socket, buffer))
     }
@@ -262,15 +264,21 @@ impl Outgoing {
                     pieces[count] = IoSlice::new(bytes);
                     bytes.len()
                 }
-                Chunk::File(slice) if self.sendable(slice).is_some() => {
-                    more_follows = true;
-                    break;
-                }
                 Chunk::File(slice) => {
+                    let Some(file) = slice.open_file() else {
+                        if total == 0 {
+                            return Ok(Step::Cold(slice.clone()));
+                        }
+                        break;
+                    };
+                    if self.sendable(slice, &*file).is_some() {
+                        more_follows = true;
+                        break;
+                    }
                     let wanted = slice.size_bytes.min(room.len());
                     let (part, behind) = std::mem::take(&mut room).split_at_mut(wanted);
                     room = behind;
-                    let read = match slice.file.read_cached_at(part, slice.position) {
+                    let read = match file.read_cached_at(part, slice.position) {
                         Ok(0) if wanted > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                         Ok(read) => read,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -289,6 +297,9 @@ impl Outgoing {
                 break;
             }
         }
+        if total == 0 {
+            return Ok(Step::Wrote); // the first file was opened just now, and there is no room for its bytes yet
+        }
         let sent = taken(socket.send(&pieces[..count], more_follows)?)?;
         self.advance(sent);
         if sent < total {
@@ -304,10 +315,12 @@ impl Outgoing {
         let mut bytes = 0;
         for chunk in self.chunks.iter().take(MAX_PIECES) {
             if let Chunk::File(slice) = chunk {
-                if self.sendable(slice).is_some() {
-                    break;
+                match slice.open_file() {
+                    Some(file) if self.sendable(slice, &*file).is_none() => {
+                        bytes += slice.size_bytes;
+                    }
+                    _ => break,
                 }
-                bytes += slice.size_bytes;
             }
             if bytes >= self.step_bytes {
                 return self.step_bytes;
@@ -349,12 +362,12 @@ impl Socket for TcpStream {
 
 /// About how many of the first bytes of a slice are in memory, at most [`STEP_BYTES`]. The page cache comes and goes by runs of
 /// pages: one byte in each run is asked for. One that went unseen makes a worker wait for one read; nothing worse.
-fn cached_bytes_ahead(slice: &FileSlice) -> io::Result<usize> {
+fn cached_bytes_ahead(slice: &FileSlice, file: &dyn FsFile) -> io::Result<usize> {
     let size_bytes = slice.size_bytes.min(STEP_BYTES);
     let mut ahead = 0;
     let mut at = 0;
     while ahead < size_bytes {
-        match slice.file.read_cached_at(&mut [0], slice.position + at as u64) {
+        match file.read_cached_at(&mut [0], slice.position + at as u64) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -371,7 +384,7 @@ fn cached_bytes_ahead(slice: &FileSlice) -> io::Result<usize> {
 enum Step {
     /// Everything that was tried went out.
     Wrote,
-    /// The next bytes are not in memory: the rest of their slice.
+    /// The next bytes are not in memory, or their file not open: the rest of their slice.
     Cold(FileSlice),
 }
 
@@ -386,9 +399,10 @@ fn taken(count: usize) -> io::Result<usize> {
 
 /// Sends the first bytes of a slice from the disk to a socket that does not block, or reads them.
 async fn send_cold(permit: Permit, slice: FileSlice, socket: OwnedFd) -> io::Result<ColdStep> {
-    let step = disk_readers::run_permitted(permit, move || match slice.file.descriptor() {
-        Some(file) => send_file(&slice, file, &socket).unwrap_or_else(|| read_cold(&slice)),
-        None => read_cold(&slice),
+    let step = disk_readers::run_permitted(permit, move || {
+        let file = slice.open()?;
+        let sent = file.descriptor().and_then(|descriptor| send_file(&slice, descriptor, &socket));
+        sent.unwrap_or_else(|| read_cold(&slice, &*file))
     });
     step.await.unwrap_or(Err(io::ErrorKind::Interrupted.into()))
 }
@@ -414,9 +428,9 @@ fn send_file(
 }
 
 /// Reads the first bytes, and has those behind them read into the page cache.
-fn read_cold(slice: &FileSlice) -> io::Result<ColdStep> {
+fn read_cold(slice: &FileSlice, file: &dyn FsFile) -> io::Result<ColdStep> {
     let mut bytes = vec![0; slice.size_bytes.min(COLD_AHEAD_BYTES)];
-    slice.file.read_exact_at(&mut bytes, slice.position)?;
+    file.read_exact_at(&mut bytes, slice.position)?;
     bytes.truncate(COLD_STEP_BYTES);
     bytes.shrink_to_fit();
     Ok(ColdStep::Read(bytes))
@@ -440,7 +454,7 @@ mod tests {
     use std::sync::Arc;
     use storage::fs::real::RealFs;
     use storage::fs::simulated::SimulatedFs;
-    use storage::fs::{Fs, FsFile, OpenMode};
+    use storage::fs::{Fs, OpenMode};
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
@@ -484,6 +498,24 @@ mod tests {
         let file = SimulatedFs::new().open(Path::new("/f"), OpenMode::Create).unwrap();
         file.write_at(&mut [IoSlice::new(content)], 0).unwrap();
         file
+    }
+
+    /// Opens such a file anew each time; in a real directory one that the system can send.
+    fn opener_with(
+        content: &[u8],
+        real_dir: Option<&Path>,
+    ) -> Arc<dyn Fn() -> Arc<dyn FsFile> + Send + Sync> {
+        let (fs, path): (Arc<dyn Fs>, _) = match real_dir {
+            Some(dir) => (Arc::new(RealFs::new()), dir.join("f")),
+            None => (Arc::new(SimulatedFs::new()), Path::new("/f").to_path_buf()),
+        };
+        let file = fs.open(&path, OpenMode::Create).unwrap();
+        file.write_at(&mut [IoSlice::new(content)], 0).unwrap();
+        Arc::new(move || fs.open(&path, OpenMode::Read).unwrap())
+    }
+
+    fn half_cold_if(is_half_cold: bool, file: Arc<dyn FsFile>) -> Arc<dyn FsFile> {
+        if is_half_cold { Arc::new(HalfCold(file, 50)) } else { file }
     }
 
     /// One that the system can send.
@@ -534,15 +566,12 @@ mod tests {
             is_half_cold in any::<bool>(),
             send_file_from_bytes in prop::option::of(1usize..200),
             refuses_files in any::<bool>(),
+            is_closed in any::<bool>(),
         ) {
             let content: Vec<u8> = (0..1000u32).map(|at| at as u8 ^ (at >> 8) as u8).collect();
-            let mut file = match send_file_from_bytes {
-                None => file_with(&content),
-                Some(_) => real_file_with(&content),
-            };
-            if is_half_cold {
-                file = Arc::new(HalfCold(file, 50));
-            }
+            let real_dir = tempfile::tempdir().unwrap();
+            let opener = opener_with(&content, send_file_from_bytes.map(|_| real_dir.path()));
+            let file = half_cold_if(is_half_cold, opener());
             let mut wanted = Vec::new();
             let mut chunks = Vec::new();
             for (at, (is_file, size)) in parts.iter().enumerate() {
@@ -550,7 +579,14 @@ mod tests {
                 wanted.extend_from_slice(&content[position..position + size]);
                 chunks.push(if *is_file {
                     let file = file.clone();
-                    Chunk::File(FileSlice { file, position: position as u64, size_bytes: *size })
+                    let position = position as u64;
+                    // Each time anew, and closed in between.
+                    let (closed, is_half_cold) = (opener.clone(), is_half_cold);
+                    let open = move || Ok(half_cold_if(is_half_cold, closed()));
+                    Chunk::File(match is_closed {
+                        true => FileSlice::reopened(Arc::downgrade(&opener()), open, position, *size),
+                        false => FileSlice::of_file(file, position, *size),
+                    })
                 } else {
                     Chunk::Memory(Bytes::copy_from_slice(&content[position..position + size]))
                 });
@@ -568,7 +604,7 @@ mod tests {
                 match step {
                     Ok(Step::Wrote) => {}
                     Ok(Step::Cold(slice)) => {
-                        prop_assert!(is_half_cold && socket.out.borrow().len() == before);
+                        prop_assert!((is_half_cold || is_closed) && socket.out.borrow().len() == before);
                         let bytes = slice.read().unwrap();
                         outgoing.warm(bytes);
                     }
@@ -582,7 +618,7 @@ mod tests {
 
     #[test]
     fn a_file_that_ends_inside_its_slice_ends_the_answer() {
-        let slice = FileSlice { file: file_with(b"abc"), position: 1, size_bytes: 5 };
+        let slice = FileSlice::of_file(file_with(b"abc"), 1, 5);
         let mut outgoing = Outgoing::new();
         outgoing.push_chunk(Chunk::File(slice));
         let socket = Taking { room: 100, out: RefCell::default(), refuses_files: false };
@@ -596,7 +632,7 @@ mod tests {
         let file = real_file_with(&[7; 100]);
         let mut outgoing = Outgoing::new();
         outgoing.send_file_from_bytes = Some(1);
-        outgoing.push_chunk(Chunk::File(FileSlice { file, position: 50, size_bytes: 60 }));
+        outgoing.push_chunk(Chunk::File(FileSlice::of_file(file, 50, 60)));
         let socket = Taking { room: 100, out: RefCell::default(), refuses_files: false };
         let failed = loop {
             match outgoing.write_step(&socket) {
@@ -615,7 +651,7 @@ mod tests {
         let (mut reader, _) = listener.accept().await.unwrap();
         let mut outgoing = Outgoing::new();
         let file = Arc::new(HalfCold(real_file_with(&[7; 100_000]), 10_000));
-        outgoing.push_chunk(Chunk::File(FileSlice { file, position: 0, size_bytes: 100_000 }));
+        outgoing.push_chunk(Chunk::File(FileSlice::of_file(file, 0, 100_000)));
         let mut permits = Vec::new();
         for _ in 0..disk_readers::MAX_DISK_READERS {
             permits.push(disk_readers::permit().await.unwrap());
@@ -644,12 +680,8 @@ mod tests {
         for position in [0, content.len() / 2] {
             outgoing.push_chunk(Chunk::Memory(Bytes::from_static(b"head")));
             let size_bytes = content.len() / 2;
-            let file = file.clone();
-            outgoing.push_chunk(Chunk::File(FileSlice {
-                file,
-                position: position as u64,
-                size_bytes,
-            }));
+            let slice = FileSlice::of_file(file.clone(), position as u64, size_bytes);
+            outgoing.push_chunk(Chunk::File(slice));
         }
         let writing = tokio::spawn(async move {
             std::future::poll_fn(|context| outgoing.poll_write(context, &writer)).await

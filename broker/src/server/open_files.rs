@@ -3,7 +3,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for logs at least: their cache of open files, twice over, for what is being read, flushed and recovered beside it.
+/// Kept for logs at least: their cache of open files, twice over: half of it for answers that nobody takes, the rest for what
+/// is being read, flushed and recovered beside.
 const MIN_FILES_FOR_LOGS: u64 = 1024;
 /// The most files that logs keep open: each costs the kernel about 1 KiB.
 const MAX_CACHED_FILES: u64 = 16 * 1024;

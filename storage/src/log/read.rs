@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::file_slice::FileSlice;
 use super::{Log, LogError};
 use crate::fs::FsFile;
 use crate::log_dir::names::segment_file_name;
@@ -68,17 +69,6 @@ impl From<DiskError> for ReadError {
     fn from(error: DiskError) -> ReadError {
         ReadError::Log(error.into())
     }
-}
-
-/// A part of a file: record bytes that need not be copied.
-#[derive(Clone, Debug)]
-pub struct FileSlice {
-    /// The file; it stays readable though it may have lost its name.
-    pub file: Arc<dyn FsFile>,
-    /// First byte.
-    pub position: u64,
-    /// How many bytes.
-    pub size_bytes: usize,
 }
 
 /// Record bytes of an answer.
@@ -437,7 +427,7 @@ impl ReadPlan {
                 false => self.cut(segment, &*file, (start, end), first_size, allowed)?,
             };
             self.shared.check_current()?;
-            let slice = FileSlice { file, position: start, size_bytes };
+            let slice = self.slice(segment, file, start, size_bytes);
             let is_cut = size_bytes < whole || at + 1 < segments.len();
             return Ok(FetchedRecords {
                 slices: vec![RecordSlice::File(slice)],
@@ -446,6 +436,25 @@ impl ReadPlan {
             });
         }
         Ok(FetchedRecords::default())
+    }
+
+    /// A part of the file for an answer, which may wait for its reader for long.
+    fn slice(
+        &self,
+        segment: &PlannedSegment,
+        file: Arc<dyn FsFile>,
+        position: u64,
+        size_bytes: usize,
+    ) -> FileSlice {
+        match self.shared.dir.files().hold(&file) {
+            Some(held) => FileSlice::held(held, position, size_bytes),
+            None => {
+                let segment = PlannedSegment { file: None, ..segment.clone() };
+                let shared = self.shared.clone();
+                let open = move || segment.open(&shared).map_err(std::io::Error::other);
+                FileSlice::reopened(Arc::downgrade(&file), open, position, size_bytes)
+            }
+        }
     }
 
     /// How many of the bytes in `[start, end)` are read where only `allowed` may be, which the first batch fits in.
@@ -519,18 +528,6 @@ fn from_memory(batches: &[CachedBatch], max_bytes: usize, min_one_batch: bool) -
     }
     records.is_cut |= records.size_bytes >= ENOUGH_BYTES_OF_READ;
     records
-}
-
-impl FileSlice {
-    /// The bytes.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn read(&self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.size_bytes];
-        self.file.read_exact_at(&mut bytes, self.position)?;
-        Ok(bytes)
-    }
 }
 
 impl FetchedRecords {

@@ -2,7 +2,8 @@
 //!
 //! The cache holds files; users hold them weakly and mark them used ([`CachedFile`]), so that appending
 //! does not come here, idle partitions have no file open, and ten thousand busy ones do not exhaust the
-//! process's descriptors. A file that is closed while someone reads it stays open until they are done.
+//! process's descriptors. A file that is closed while someone reads it stays open until they are done;
+//! answers, whose reader may never be done, keep a bounded number open ([`FileCache::hold`]).
 //!
 //! Invariant: a `.log` file that was written to is not closed before a sync of it has begun, unless as many such files are
 //! open as may be. The system tells of a failed write-back whoever has the file open; if nobody has, whoever opens it next,
@@ -11,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::fs::FsFile;
@@ -123,6 +124,40 @@ struct Shelves {
 #[derive(Debug)]
 pub(crate) struct FileCache {
     shelves: Mutex<Shelves>,
+    held: Arc<Held>,
+}
+
+/// How many answers keep a file open, in the cache or no more.
+#[derive(Debug)]
+struct Held {
+    count: AtomicUsize,
+    max_count: AtomicUsize,
+}
+
+/// A file that stays open for an answer.
+#[derive(Debug)]
+pub(crate) struct HeldFile {
+    file: Arc<dyn FsFile>,
+    held: Option<Arc<Held>>,
+}
+
+impl HeldFile {
+    /// Of no cache.
+    pub(crate) fn uncounted(file: Arc<dyn FsFile>) -> HeldFile {
+        HeldFile { file, held: None }
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn FsFile> {
+        &self.file
+    }
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        if let Some(held) = &self.held {
+            held.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A file as its user keeps it.
@@ -160,12 +195,28 @@ impl FileCache {
     pub(crate) fn new() -> FileCache {
         let shelves =
             Shelves { files: Shelf::new(DEFAULT_MAX_OPEN_FILES), maps: Shelf::new(MAX_MAPPINGS) };
-        FileCache { shelves: Mutex::new(shelves) }
+        let held = Held {
+            count: AtomicUsize::new(0),
+            max_count: AtomicUsize::new(DEFAULT_MAX_OPEN_FILES / 2),
+        };
+        FileCache { shelves: Mutex::new(shelves), held: Arc::new(held) }
     }
 
-    /// From the next file on. What is open beyond it is closed as it falls idle.
+    /// From the next file on. What is open beyond it is closed as it falls idle. Answers may keep half as many open beside.
     pub(crate) fn set_max_open_files(&self, max_open_files: usize) {
         self.shelves().files.max_entries = max_open_files.max(1);
+        self.held.max_count.store(max_open_files / 2, Ordering::Relaxed);
+    }
+
+    /// Keeps a file open for an answer. `None` if as many are kept so as may be: a reader that does not take its answer has it
+    /// for minutes, and an answer is of as many files as it has partitions.
+    pub(crate) fn hold(&self, file: &Arc<dyn FsFile>) -> Option<HeldFile> {
+        let max_count = self.held.max_count.load(Ordering::Relaxed);
+        if self.held.count.fetch_add(1, Ordering::Relaxed) >= max_count {
+            self.held.count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(HeldFile { file: file.clone(), held: Some(self.held.clone()) })
     }
 
     fn shelves(&self) -> MutexGuard<'_, Shelves> {

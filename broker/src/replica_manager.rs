@@ -7,6 +7,7 @@ pub mod apply_delta;
 pub mod background;
 pub mod delayed;
 pub mod flusher;
+mod loading;
 pub mod partition;
 pub mod read;
 pub mod ready_set;

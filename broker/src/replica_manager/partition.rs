@@ -10,6 +10,7 @@
 
 use super::PartitionKey;
 use super::append::{Appended, ProduceError};
+use super::loading::Loading;
 use super::read::{FetchIsolation, ListedOffset, OffsetSpec, ReadError};
 use super::ready_set::Watchers;
 use crate::config::TopicConfig;
@@ -134,6 +135,7 @@ pub struct Partition {
     published: Mutex<PartitionSnapshot>,
     validation: RwLock<Arc<ValidationConfig>>,
     watchers: Watchers,
+    loading: Loading,
 }
 
 impl Partition {
@@ -157,8 +159,8 @@ impl Partition {
         };
         let offsets = state.log.lock().expect("no panic is survived").offsets();
         let published = Mutex::new(state.snapshot(offsets));
-        let watchers = Watchers::default();
-        Partition { key, topic, state: Mutex::new(state), published, validation, watchers }
+        let (watchers, loading) = Default::default();
+        Partition { key, topic, state: Mutex::new(state), published, validation, watchers, loading }
     }
 
     /// Its topic id and index.
@@ -203,6 +205,13 @@ impl Partition {
         let result = change(&mut state, &mut log);
         *self.published.lock().expect("no panic is survived") = state.snapshot(log.offsets());
         result
+    }
+
+    /// As [`Partition::change`], where `change` may read the log's directory: nobody who must not wait comes to stand behind it.
+    fn change_loaded<T>(&self, change: impl FnOnce(&mut PartitionState, &mut Log) -> T) -> T {
+        let is_cold = self.change(|_, log| log.is_cold());
+        let _loading = is_cold.then(|| self.loading.begin());
+        self.change(change)
     }
 
     /// Takes in what an image says of a partition that this broker leads: a new leader epoch starts at the log end, the
@@ -276,7 +285,7 @@ impl Partition {
         waits: bool,
         now: Timestamp,
     ) -> Result<PlannedRead, ReadError> {
-        self.change(|state, log| {
+        let plan = |state: &mut PartitionState, log: &mut Log| {
             state.check_leader_epoch(position.current_leader_epoch)?;
             let snapshot = state.snapshot(log.offsets());
             // A cold log is asked for its ends only, as long as nothing else is wanted.
@@ -305,7 +314,14 @@ impl Partition {
                 None
             };
             Ok(PlannedRead { snapshot, records, diverging_epoch: None })
-        })
+        };
+        if waits {
+            return self.change_loaded(plan);
+        }
+        if self.loading.is_under_way() {
+            return Err(ReadError::Log(LogReadError::NotInMemory));
+        }
+        self.change(plan)
     }
 
     /// Aborted transactions that overlap `[from, upper)`, as (producer id, first offset). May name too many: a
@@ -354,12 +370,14 @@ impl Partition {
         epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<Option<EpochEndOffset>, ReadError> {
-        self.change(|_, log| log.end_offset_for_epoch(epoch, now)).map_err(ReadError::from_log)
+        self.change_loaded(|_, log| log.end_offset_for_epoch(epoch, now))
+            .map_err(ReadError::from_log)
     }
 
     /// Whether looking an offset up may have to wait for the disk.
     pub fn list_offset_needs_disk(&self, spec: OffsetSpec) -> bool {
         match spec {
+            _ if self.loading.is_under_way() => true,
             OffsetSpec::MaxTimestamp | OffsetSpec::Timestamp(_) => true,
             // The epoch that belongs to the log start is in a cold log's directory.
             OffsetSpec::Earliest => {
@@ -380,7 +398,7 @@ impl Partition {
         now: Timestamp,
     ) -> Result<Option<ListedOffset>, ReadError> {
         let (lookup, target) = {
-            let looked = self.change(|state, log| -> Result<_, ReadError> {
+            let looked = self.change_loaded(|state, log| -> Result<_, ReadError> {
                 let current_epoch = state.check_leader_epoch(-1)?;
                 let offsets = log.offsets();
                 let upper_bound = isolation.upper_bound(&offsets);

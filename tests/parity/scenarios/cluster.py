@@ -89,6 +89,8 @@ def log_dirs(t):
     ask("unknown topic", [of("no-such-topic", 0)])
     ask("no partitions", [of(topic.name)])
     ask("nothing", [])
+    ask("longest name", [of("x" * 249, 0)])
+    ask("too long a name", [of("x" * 250, 0)])
 
 
 @scenario("FindCoordinator")

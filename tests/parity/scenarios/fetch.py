@@ -54,6 +54,17 @@ def unknown(t):
     fetch(t, "no partitions", named(topic))
 
 
+@scenario("Fetch", "4-12")
+def long_names(t):
+    """Topics have at most 249 characters, strings on the wire 32,767 bytes, also where their length is a varint."""
+    ask = lambda size: fetch(t, f"{size} characters", {"Topic": "x" * size, "Partitions": [partition(0, 0), partition(1, 0)]})
+    ask(249)
+    ask(250)
+    ask(1000)
+    if t.version >= 12:
+        ask(32_768)
+
+
 @scenario("Fetch")
 def duplicates(t):
     topic = three_batches(t)

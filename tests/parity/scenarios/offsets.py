@@ -68,6 +68,12 @@ def unknown(t):
 
 
 @scenario("ListOffsets")
+def long_names(t):
+    for size in (249, 250, 1000, 32_768)[:4 if t.version >= 6 else 3]:
+        list_offsets(t, f"{size} characters", "x" * size, (0, LATEST, {}), (1, EARLIEST, {}))
+
+
+@scenario("ListOffsets")
 def duplicates(t):
     topic = three_batches(t)
     list_offsets(t, "same", topic.name, (0, LATEST, {}), (0, LATEST, {}))
@@ -237,6 +243,12 @@ def transactional(t):
 
 
 # ---- DescribeProducers
+
+
+@scenario("DescribeProducers")
+def long_names(t):
+    for size in (249, 250, 1000, 32_768):
+        t.ask(f"{size} characters", Topics=[{"Name": "x" * size, "PartitionIndexes": [0, 1]}])
 
 
 @scenario("DescribeProducers")

@@ -18,6 +18,7 @@
 mod stream;
 pub(crate) mod varint;
 
+pub(crate) use stream::walk_records_while;
 pub use stream::{RecordSummary, WalkError, walk_records};
 use varint::{read_i32, read_i64};
 

@@ -12,37 +12,77 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use storage::timestamp::Timestamp;
 
 const FIRST_WITH_LEADER_EPOCH: i16 = 4;
 
+type Listed = Result<Option<ListedOffset>, ResponseError>;
+
 pub(crate) fn handle(broker: &Arc<Broker>, mut request: Request) -> Result<Reply, Refused> {
     let asked: ListOffsetsRequest = request.decode()?;
     let version = request.api_version;
-    let needs_disk = |topic: &TopicName, partition: &ListOffsetsPartition| {
-        let Some(spec) = spec(version, partition.timestamp) else { return false };
-        let partition = broker.leader_of(topic, partition.partition_index);
-        partition.is_ok_and(|partition| partition.list_offset_needs_disk(spec))
-    };
     let mut asked_for = asked
         .topics
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(|partition| (&topic.name, partition)));
-    if asked_for.any(|(topic, partition)| needs_disk(topic, partition)) {
-        // Reads indexes and batches, or the directory of a cold log.
+    if asked_for.any(|(topic, partition)| needs_disk(broker, version, topic, partition)) {
         let broker = Arc::clone(broker);
         return Ok(Reply::Serial(Box::pin(async move {
-            let work = move || offsets(&broker, version, &asked);
-            let response = disk_readers::run(work).await?;
+            let response = offsets_from_disk(&broker, version, &asked).await?;
             request.answer_or_close(&response)
         })));
     }
-    request.reply(&offsets(broker, version, &asked))
+    let list = |isolation, topic: &TopicName, partition: &ListOffsetsPartition| {
+        list(broker, version, isolation, topic, partition)
+    };
+    request.reply(&offsets(version, &asked, list))
 }
 
-fn offsets(broker: &Broker, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {
+/// Whether it reads indexes and batches, or the directory of a cold log.
+fn needs_disk(
+    broker: &Broker,
+    version: i16,
+    topic: &TopicName,
+    partition: &ListOffsetsPartition,
+) -> bool {
+    let Some(spec) = spec(version, partition.timestamp) else { return false };
+    let partition = broker.leader_of(topic, partition.partition_index);
+    partition.is_ok_and(|partition| partition.list_offset_needs_disk(spec))
+}
+
+/// Each partition queues for a thread on its own, so that one request of many does not keep the others waiting, and none is
+/// looked up for a connection that has ended. `None` when the runtime is ending.
+async fn offsets_from_disk(
+    broker: &Arc<Broker>,
+    version: i16,
+    asked: &ListOffsetsRequest,
+) -> Option<ListOffsetsResponse> {
+    let mut wanted = Vec::new();
+    offsets(version, asked, |isolation, topic, partition| {
+        wanted.push((isolation, topic.clone(), partition.clone()));
+        Ok(None)
+    });
+    let mut found = VecDeque::with_capacity(wanted.len());
+    for (isolation, topic, partition) in wanted {
+        let needs_disk = needs_disk(broker, version, &topic, &partition);
+        let broker = Arc::clone(broker);
+        let list = move || list(&broker, version, isolation, &topic, &partition);
+        found.push_back(if needs_disk { disk_readers::run_lookup(list).await? } else { list() });
+    }
+    let next = |_, _: &TopicName, _: &ListOffsetsPartition| {
+        found.pop_front().expect("it was asked for above, in the same order")
+    };
+    Some(offsets(version, asked, next))
+}
+
+/// The answer, with what `list` says of each partition that is to be looked up, in order.
+fn offsets(
+    version: i16,
+    asked: &ListOffsetsRequest,
+    mut list: impl FnMut(FetchIsolation, &TopicName, &ListOffsetsPartition) -> Listed,
+) -> ListOffsetsResponse {
     // A partition named twice is an invalid request, answered once.
     let mut times = times_named(asked.topics.iter().map(|topic| {
         (&topic.name, topic.partitions.iter().map(|partition| partition.partition_index))
@@ -62,7 +102,7 @@ fn offsets(broker: &Broker, version: i16, asked: &ListOffsetsRequest) -> ListOff
                     Err(ResponseError::InvalidRequest)
                 }
                 (_, None) => Err(ResponseError::UnknownServerError),
-                (_, Some(isolation)) => list(broker, version, isolation, &topic.name, partition),
+                (_, Some(isolation)) => list(isolation, &topic.name, partition),
             };
             partitions.push(response(version, index, result));
         }
@@ -97,7 +137,7 @@ fn list(
     isolation: FetchIsolation,
     topic: &TopicName,
     asked: &ListOffsetsPartition,
-) -> Result<Option<ListedOffset>, ResponseError> {
+) -> Listed {
     let read = || -> Result<Option<ListedOffset>, ReadError> {
         let partition = broker.leader_of(topic, asked.partition_index)?;
         partition.check_leader_epoch_or_none(asked.current_leader_epoch)?;
@@ -146,6 +186,9 @@ fn response(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
+    use kafka_protocol::protocol::StrBytes;
+    use storage::offset::Offset;
 
     #[test]
     fn a_partition_is_counted_in_all_places_that_name_its_topic() {
@@ -153,6 +196,43 @@ mod tests {
         let times = times_named(topics.into_iter().map(|(name, at)| (name, at.into_iter())));
         assert_eq!(times["a"], BTreeMap::from([(0, 1), (1, 3), (2, 1)]));
         assert_eq!(times["b"], BTreeMap::from([(0, 1)]));
+    }
+
+    #[test]
+    fn what_is_looked_up_in_order_is_answered_in_its_place() {
+        let topic = |name: &str, partitions: &[i32]| {
+            let partition = |index: &i32| {
+                ListOffsetsPartition::default().with_partition_index(*index).with_timestamp(5)
+            };
+            ListOffsetsTopic::default()
+                .with_name(TopicName(StrBytes::from_string(name.to_owned())))
+                .with_partitions(partitions.iter().map(partition).collect())
+        };
+        let topics = vec![topic("a", &[3, 1, 1]), topic("b", &[0]), topic("a", &[2, 3])];
+        let asked = ListOffsetsRequest::default().with_topics(topics);
+        let mut looked_up = Vec::new();
+        let answer = offsets(7, &asked, |_, topic, partition| {
+            looked_up.push((topic.to_string(), partition.partition_index));
+            let offset = Offset::new(10 * looked_up.len() as i64).unwrap();
+            Ok(Some(ListedOffset { timestamp: None, offset, leader_epoch: None }))
+        });
+        assert_eq!(looked_up, [("b".to_owned(), 0), ("a".to_owned(), 2)]);
+        let answered: Vec<_> = answer
+            .topics
+            .iter()
+            .flat_map(|topic| {
+                let name = topic.name.to_string();
+                topic
+                    .partitions
+                    .iter()
+                    .map(move |one| (name.clone(), one.partition_index, one.offset))
+            })
+            .collect();
+        let wanted = [("a", 3, -1), ("a", 1, -1), ("b", 0, 10), ("a", 2, 20)];
+        assert_eq!(
+            answered,
+            wanted.map(|(topic, index, offset)| (topic.to_owned(), index, offset))
+        );
     }
 
     #[test]

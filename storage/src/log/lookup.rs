@@ -3,13 +3,12 @@
 
 use super::read::{PlannedSegment, ReadError, Shared};
 use super::{Log, LogError};
-use crate::compression::{Compression, decompress};
 use crate::leader_epoch::{LeaderEpoch, LeaderEpochCache};
 use crate::log_dir::{DiskError, FileKind};
 use crate::log_validator::MAX_DECOMPRESSED_BATCH_BYTES;
 use crate::offset::Offset;
-use crate::record::records;
-use crate::record_batch::{BatchHeader, HEADER_SIZE_BYTES, RecordBatch, TimestampType};
+use crate::record::{RecordSummary, walk_records_while};
+use crate::record_batch::{BatchHeader, RecordBatch, TimestampType};
 use crate::time_index::TimeIndex;
 use crate::timestamp::Timestamp;
 
@@ -232,27 +231,19 @@ impl TimestampLookup {
         let corrupt = |source| ReadError::Corrupt { path: path.clone(), position: at, source };
         let (batch, _) = RecordBatch::parse(&bytes).map_err(corrupt)?;
         batch.verify_crc().map_err(corrupt)?;
-        let decompressed;
-        let block = match batch.compression() {
-            Compression::None => &bytes[HEADER_SIZE_BYTES..],
-            codec => {
-                // Its CRC is right, so it was accepted as it is: what cannot be read has no timestamps.
-                match decompress(codec, batch.records_block(), MAX_DECOMPRESSED_BATCH_BYTES) {
-                    Ok(block) => decompressed = block,
-                    Err(_) => return Ok(()),
-                }
-                &decompressed
-            }
-        };
-        for record in records(block, batch.record_count()) {
-            let Ok(record) = record else { break };
+        let see = |record: RecordSummary| {
             let delta = u64::try_from(record.offset_delta).unwrap_or(0);
-            let Some(offset) = batch.base_offset().checked_plus(delta) else { break };
-            let Some(timestamp) = batch.record_timestamp(record.timestamp_delta) else { continue };
-            if visible(offset) && stop(timestamp, offset) {
-                break;
-            }
-        }
+            let Some(offset) = batch.base_offset().checked_plus(delta) else { return false };
+            let Some(timestamp) = batch.record_timestamp(record.timestamp_delta) else {
+                return true;
+            };
+            !(visible(offset) && stop(timestamp, offset))
+        };
+        // Decompressed as it is walked over: four such lookups at a time would hold a GiB. Its CRC is right, so it was accepted
+        // as it is: what cannot be read has no timestamps.
+        let (codec, count) = (batch.compression(), batch.record_count());
+        let limit = MAX_DECOMPRESSED_BATCH_BYTES;
+        let _ = walk_records_while(codec, batch.records_block(), count, limit, see);
         Ok(())
     }
 }

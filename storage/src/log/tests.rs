@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
+use crate::compression::Compression;
 use crate::flush::FlushScope;
 use crate::fs::simulated::{Crash, Fault, Operation, SimulatedFs};
 use crate::log_dir::MetaProperties;
@@ -798,4 +799,25 @@ fn the_log_start_is_checkpointed_until_the_deleted_segments_names_have_gone_for_
     assert_eq!(log.log_start_to_checkpoint(), Some(start), "and may come back");
     log.flush().unwrap();
     assert_eq!(log.log_start_to_checkpoint(), None);
+}
+
+#[test]
+fn a_lookup_by_time_decompresses_no_further_than_to_the_record_it_finds() {
+    let mut builder = RecordBatchBuilder::new().compression(Compression::Gzip, None);
+    for at in 0..100 {
+        builder = builder.record(Timestamp::new(at), None, Some(&[b'x'; 1000]), &[]);
+    }
+    let mut bytes = builder.build().unwrap();
+    // The end of its block is wrong, which only who comes to it can know.
+    *bytes.last_mut().unwrap() ^= 1;
+    let crc = crate::crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    let bytes = Bytes::from(bytes);
+    let header = BatchHeader::parse(&bytes).unwrap();
+    let body = bytes.slice(HEADER_SIZE_BYTES..);
+    let dir = open_dir(&SimulatedFs::new());
+    let mut log = new_log(&dir, LogConfig::default());
+    append(&mut log, ValidatedBatch { header, body, log_append_time: None });
+    let lookup = log.timestamp_lookup(offset(100), NOW).unwrap();
+    assert_eq!(lookup.first_at_or_after(time(7)).unwrap().unwrap().offset, offset(7));
 }

@@ -58,6 +58,34 @@ pub fn walk_records(
     }
 }
 
+/// Calls `see` with the records in `block`, in order, until it returns false. No more is decompressed than that needs.
+///
+/// # Errors
+/// As [`walk_records`], for faults before that record.
+pub(crate) fn walk_records_while(
+    codec: Compression,
+    block: &[u8],
+    count: i32,
+    max_output_bytes: usize,
+    mut see: impl FnMut(RecordSummary) -> bool,
+) -> Result<(), WalkError> {
+    if codec == Compression::None {
+        for record in super::records(block, count) {
+            if !see(RecordSummary::of(&record?)) {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let mut stream = Stream { reader: Decompressor::new(codec, block, max_output_bytes)? };
+    for index in 0..count {
+        if !see(stream.next_record(index)?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 impl RecordSummary {
     #[inline]
     fn of(record: &Record<'_>) -> RecordSummary {

@@ -301,6 +301,10 @@ impl PlannedSegment {
         }
         let path = self.log_path(shared);
         let key = FileKey { segment: self.key, kind: FileKind::Log };
+        if !shared.waits {
+            // A name is looked for on the disk.
+            return shared.dir.files().open_file(key).ok_or(ReadError::NotInMemory);
+        }
         let open = || open_even_if_deleted(shared.place(), &path);
         match shared.dir.files().file(key, open) {
             Ok((file, _)) => {
@@ -323,6 +327,10 @@ impl PlannedSegment {
         shared: &Shared,
         kind: FileKind,
     ) -> Result<Option<Arc<crate::index_file::MappedBytes>>, ReadError> {
+        if !shared.waits {
+            let key = FileKey { segment: self.key, kind };
+            return shared.dir.files().open_map(key).map(Some).ok_or(ReadError::NotInMemory);
+        }
         Ok(Segment::map_index(shared.place(), self.key, self.base_offset, kind)?)
     }
 

@@ -223,6 +223,16 @@ impl FileCache {
         self.shelves.lock().expect("nothing panics while it holds the file cache")
     }
 
+    /// The file if it is open.
+    pub(crate) fn open_file(&self, key: FileKey) -> Option<Arc<dyn FsFile>> {
+        self.shelves().files.get(&key).map(|(file, _)| file)
+    }
+
+    /// The mapping of a sealed index if there is one.
+    pub(crate) fn open_map(&self, key: FileKey) -> Option<Arc<MappedBytes>> {
+        self.shelves().maps.get(&key).map(|(map, _)| map)
+    }
+
     /// The file, opened by `open` if it is not.
     pub(crate) fn file(
         &self,

@@ -102,3 +102,24 @@ fn a_truncation_that_cannot_come_to_its_end_takes_the_directory_offline() {
     assert!(log.truncate_to(offset(20), NOW).is_err());
     assert!(dir.check_online().is_err(), "some of its segments have gone");
 }
+
+#[test]
+fn who_must_not_wait_opens_no_file_and_maps_no_index() {
+    let fs = SimulatedFs::new();
+    let dir = open_dir(&fs);
+    let mut log = new_log(&dir, small_segments());
+    (0..40).for_each(|tag| _ = append(&mut log, batch(tag, 60, 0)));
+    log.flush().unwrap();
+    let mut read = |is_in_memory: bool| {
+        log.forget_tail();
+        let plan = log.read_plan(offset(3), offset(5), NOW).unwrap();
+        let plan = if is_in_memory { plan.in_memory() } else { plan };
+        plan.execute(1000, true).map(|found| found.size_bytes)
+    };
+    (0..2).for_each(|_| dir.close_idle_files());
+    assert!(matches!(read(true), Err(ReadError::NotInMemory)));
+    assert_eq!(fs.open_files(), 0);
+    let size = read(false).unwrap();
+    assert!(size > 0);
+    assert_eq!(read(true).unwrap(), size, "the one that waited has opened them");
+}

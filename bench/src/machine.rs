@@ -33,7 +33,30 @@ pub fn describe(data: &Path) -> Value {
         "memory": first("/proc/meminfo", "MemTotal"),
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         "file_system": file_system(data),
+        "free_page_reporting_order": free_page_reporting_order(),
         "load_average": fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+    })
+}
+
+const FREE_PAGE_REPORTING_ORDER: &str =
+    "/sys/module/page_reporting/parameters/page_reporting_order";
+/// From here on only the allocator's largest blocks are reported.
+const LEAST_QUIET_ORDER: u32 = 10;
+
+/// From which size on, as a power of two of pages, a virtual machine tells its host every two seconds of free pages, which the
+/// host then takes away; `None` where it does not.
+fn free_page_reporting_order() -> Option<u32> {
+    fs::read_to_string(FREE_PAGE_REPORTING_ORDER).ok()?.trim().parse().ok()
+}
+
+/// What to do before figures of rows that write can be believed, if anything. A page that the host has taken away costs a
+/// writer up to five times what the copy does, and it depends on the moment which pages those are.
+pub fn advice() -> Option<String> {
+    free_page_reporting_order().filter(|order| *order < LEAST_QUIET_ORDER).map(|order| {
+        format!(
+            "this machine gives free memory back to its host every two seconds: rows that write differ fivefold from one pass to the next.\n\
+             For the time of the run: echo {LEAST_QUIET_ORDER} >{FREE_PAGE_REPORTING_ORDER}   (it is {order} now)"
+        )
     })
 }
 

@@ -156,7 +156,8 @@ fn with_topic(
 }
 
 /// Measures several times and keeps the pass whose figure `key` is best: the least, or for rates the greatest. What a virtual
-/// machine adds to a pass that writes, pages that its host takes away and gives back, is only ever added. Equal for all brokers.
+/// machine adds to a pass, by pages that its host takes away or by waking a reader more often, is only ever added. Equal for all
+/// brokers.
 fn best_of(
     context: &Context,
     passes: u32,

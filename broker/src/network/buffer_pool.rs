@@ -45,7 +45,7 @@ pub struct FrameBuffer {
 
 impl BufferPool {
     /// An empty buffer with a capacity of `size_bytes` or more, but at most twice that: with a closer fit, frames of changing
-    /// sizes find none, and a frame in fresh memory costs its reader twice as much.
+    /// sizes find none that was used.
     pub fn take(&self, size_bytes: usize) -> FrameBuffer {
         if size_bytes >= MIN_BUFFER_BYTES
             && let Some(bytes) = self.lend(size_bytes)

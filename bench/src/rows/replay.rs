@@ -1,5 +1,6 @@
 //! The replay generator on a running broker: the broker on one core, the generator on another, and the broker's own processor
-//! time by byte and by request, which says what the broker costs where rates say what the pair of them does.
+//! time by byte and by request, which says what the broker costs where rates say what the pair of them does. Where it is the
+//! time of an answer that counts, both have all cores.
 
 mod fetch;
 mod produce;
@@ -60,13 +61,26 @@ fn with_topic<T>(
     measured
 }
 
+/// Where broker and generator run meanwhile.
+#[derive(Clone, Copy)]
+enum Cores {
+    /// The broker on one, the generator on another.
+    Apart,
+    /// Both on all.
+    All,
+}
+
 /// The broker's processor time in `work`, which holds its connections open by what it returns.
 fn measured<T>(
     broker: &Broker,
+    cores: Cores,
     work: impl FnOnce() -> io::Result<T>,
 ) -> Result<(T, Duration), Failure> {
     let id = broker.process.id();
-    let _apart = Apart::set(id)?;
+    let _apart = match cores {
+        Cores::Apart => Apart::set(id)?,
+        Cores::All => None,
+    };
     let before = CpuReading::of(id)?;
     let done = work().map_err(io_failure(format!("load on {}", broker.kind.name())))?;
     Ok((done, CpuReading::of(id)?.since(before)))

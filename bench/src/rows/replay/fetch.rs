@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    LARGE_BATCH_BYTES, RECORD_BYTES, TIME_LIMIT, measured, mib, ns_per_byte, warm_up_share,
+    Cores, LARGE_BATCH_BYTES, RECORD_BYTES, TIME_LIMIT, measured, mib, ns_per_byte, warm_up_share,
     with_topic,
 };
 use crate::broker::{Broker, Kind};
@@ -115,7 +115,7 @@ fn readers(
 fn read_all(broker: &Broker, topic: &str, times: u32) -> Result<(Outcome, Duration), Failure> {
     let ends = log_ends(&mut broker.connect()?, topic, 1).map_err(io_failure("the log's end"))?;
     let readers = readers(broker, topic, 1, times)?;
-    let ((outcome, _connections), cpu) = measured(broker, || {
+    let ((outcome, _connections), cpu) = measured(broker, Cores::Apart, || {
         let mut running = readers.start(|_| ends[0])?;
         Ok((running.finish()?, running))
     })?;
@@ -183,7 +183,7 @@ fn tail(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
         let readers = readers(broker, topic, TAIL_READERS, 1)?;
         let ends = ends_after(load);
         recycle_pages(&context.scratch, bytes)?;
-        measured(broker, || {
+        measured(broker, Cores::Apart, || {
             let mut running = readers.start(|_| ends[0])?;
             generator.run()?;
             Ok((running.finish()?, running))
@@ -195,7 +195,7 @@ fn tail(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let (produced, alone) = with_topic(broker, topic, 1, &[], || {
         let mut generator = generator(broker, load.clone())?;
         recycle_pages(&context.scratch, bytes)?;
-        measured(broker, || generator.run())
+        measured(broker, Cores::Apart, || generator.run())
     })?;
     let ((outcome, _connections), both) =
         with_topic(broker, topic, 1, &[], || with_readers(&load))?;

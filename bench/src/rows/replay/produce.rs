@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    LARGE_BATCH_BYTES, P50, P99, RECORD_BYTES, REQUESTS_S, TIME_LIMIT, measured, mib, milliseconds,
-    ns_per_byte, us_per_request, warm_up_share, with_topic,
+    Cores, LARGE_BATCH_BYTES, P50, P99, RECORD_BYTES, REQUESTS_S, TIME_LIMIT, measured, mib,
+    milliseconds, ns_per_byte, us_per_request, warm_up_share, with_topic,
 };
 use crate::broker::{Broker, Kind};
 use crate::failure::{Failure, io_failure};
@@ -59,7 +59,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "replay_fsync",
-        what: "replay: flush.messages=1, 1 record of 1 KiB a request, acks=all, one partition, 64 connections with 1 in flight",
+        what: "replay: flush.messages=1, 1 record of 1 KiB a request, acks=all, one partition, 64 connections with 1 in flight; both on all cores",
         measure: Measure::Loaded(fsync),
         metrics: &[
             aimed(REQUESTS_S, &[Target::AtLeastTimes(10.0, Kind::Kafka)]),
@@ -118,6 +118,7 @@ fn warm_and_measure(
     broker: &Broker,
     load: &Load,
     recycled_bytes: u64,
+    cores: Cores,
 ) -> Result<(Outcome, Duration), Failure> {
     let connect = |load: Load| {
         Generator::connect(broker.port, load).map_err(io_failure("connecting the generator"))
@@ -130,7 +131,7 @@ fn warm_and_measure(
     warm_up(Load { requests, ..load.clone() })?;
     let mut generator = connect(load.clone())?;
     recycle_pages(&context.scratch, recycled_bytes)?;
-    measured(broker, || generator.run())
+    measured(broker, cores, || generator.run())
 }
 
 fn produce_1m(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
@@ -139,8 +140,9 @@ fn produce_1m(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let bytes = mib(context, 128);
     let load = of_bytes(Load { batch, in_flight: 4, ..load_of(topic) }, bytes);
     best_of(context, PASSES_OF_1M, &BROKER_NS, || {
-        let (outcome, cpu) =
-            with_topic(broker, topic, 1, &[], || warm_and_measure(context, broker, &load, bytes))?;
+        let (outcome, cpu) = with_topic(broker, topic, 1, &[], || {
+            warm_and_measure(context, broker, &load, bytes, Cores::Apart)
+        })?;
         let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
         Ok(vec![
             (BROKER_NS.key, ns_per_byte(cpu, outcome.bytes)),
@@ -157,8 +159,9 @@ fn small(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let load = Load { connections: 16, in_flight: 8, ..load_of(topic) };
     let bytes = mib(context, 400);
     let load = of_bytes(load, bytes);
-    let (outcome, cpu) =
-        with_topic(broker, topic, 1, &[], || warm_and_measure(context, broker, &load, bytes))?;
+    let (outcome, cpu) = with_topic(broker, topic, 1, &[], || {
+        warm_and_measure(context, broker, &load, bytes, Cores::Apart)
+    })?;
     let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
     Ok(vec![
         ("broker_us_per_request", us_per_request(cpu, outcome.requests)),
@@ -182,7 +185,7 @@ fn fsync(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let mut raw = Latencies::default();
     raw.extend(machine::raw_fdatasync(&context.scratch, fdatasyncs)?);
     let (outcome, cpu) = with_topic(broker, topic, 1, &[("flush.messages", "1")], || {
-        warm_and_measure(context, broker, &load, 0)
+        warm_and_measure(context, broker, &load, 0, Cores::All)
     })?;
     raw.extend(machine::raw_fdatasync(&context.scratch, fdatasyncs)?);
     let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
@@ -203,7 +206,7 @@ fn partitions(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
         let bytes = mib(context, 256);
         let load = of_bytes(load, bytes);
         let (outcome, cpu) = with_topic(broker, topic, partitions, &[], || {
-            warm_and_measure(context, broker, &load, bytes)
+            warm_and_measure(context, broker, &load, bytes, Cores::Apart)
         })?;
         Ok(ns_per_byte(cpu, outcome.bytes))
     };

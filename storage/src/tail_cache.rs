@@ -10,6 +10,8 @@
 //!   because fresh memory costs more than a copy.
 //! - Who goes first is the batch that was appended first, of all logs.
 //! - A log that nobody reads at its end costs nothing: its appends do not come here.
+//! - Large batches are not kept: the system sends them out of the page cache, where they just came to lie, for half of what
+//!   copying them here and out again costs.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,6 +23,8 @@ use crate::offset::Offset;
 
 /// Buffers from here on are kept for the next batch.
 const REUSED_BUFFER_BYTES: usize = 32 << 10;
+/// A batch from here on is left to the file.
+const LEFT_TO_FILE_BYTES: usize = 64 << 10;
 /// What a cached batch takes besides its bytes: entries, owner and allocator.
 const OVERHEAD_BYTES: usize = 192;
 /// Batches of one answer; who is further behind the end reads small batches from the file, many at once.
@@ -70,9 +74,13 @@ impl TailCache {
         self.runs.lock().expect("nothing panics while it holds the tail cache")
     }
 
-    /// What was just appended to `log`, which ended at `previous_end` before. Returns whether somebody still follows;
-    /// if not, the log is to be forgotten until a reader reaches its end again.
+    /// What was just appended to `log`, which ended at `previous_end` before. Returns whether it is still kept, since
+    /// somebody follows; if not, the log is to be forgotten until a reader reaches its end again.
     pub(crate) fn append(&self, log: u64, previous_end: Offset, stored: &[StoredBatch]) -> bool {
+        if stored.iter().any(|batch| batch.header.batch_size_bytes() >= LEFT_TO_FILE_BYTES) {
+            self.forget(log);
+            return false;
+        }
         let limit_bytes = self.buffers.limit_bytes;
         let is_followed = {
             let mut runs = self.runs();
@@ -103,7 +111,6 @@ impl TailCache {
         let mut buffer = loop {
             match self.buffers.take(size) {
                 Some(buffer) => break buffer,
-                None if size + OVERHEAD_BYTES > self.buffers.limit_bytes => return false,
                 None if !self.runs().forget_oldest() => return false,
                 None => {}
             }
@@ -372,10 +379,15 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_larger_than_the_limit_is_not_kept() {
-        let cache = TailCache::new(100_000);
-        assert!(!cache.append(1, Offset::ZERO, &[batch(0, 200_000)]), "half the limit unread");
-        assert!(cache.read(1, Offset::ZERO, Offset::ZERO.plus(1)).is_none());
-        assert_eq!(cache.held_bytes(), 0);
+    fn a_large_batch_is_left_to_the_file_and_those_behind_it_are_kept_again() {
+        let cache = TailCache::new(LIMIT_BYTES);
+        let at = |offset: u64| Offset::ZERO.plus(offset);
+        assert!(cache.append(1, at(0), &[batch(0, 10)]));
+        assert!(!cache.append(1, at(1), &[batch(1, 10), batch(2, LEFT_TO_FILE_BYTES)]));
+        assert!(cache.read(1, at(0), at(3)).is_none());
+        assert!(cache.append(1, at(3), &[batch(3, 10)]));
+        assert!(cache.read(1, at(2), at(4)).is_none());
+        assert_eq!(cache.read(1, at(3), at(4)).unwrap().len(), 1);
+        assert!(cache.held_bytes() < LEFT_TO_FILE_BYTES);
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! Operations are positional; nobody has a cursor, so one handle serves readers and the writer at a time.
 
+mod page_cache;
 pub mod real;
 pub mod simulated;
 
@@ -171,6 +172,12 @@ pub trait FsFile: Debug + Send + Sync {
     /// `WouldBlock` if the first byte is not in memory; else what the disk says.
     fn read_cached_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.read_at(buffer, position)
+    }
+
+    /// Whether all of these bytes are in memory, as far as the system can tell at once; false where it cannot.
+    fn is_cached(&self, position: u64, size_bytes: usize) -> bool {
+        let _ = (position, size_bytes);
+        false
     }
 
     /// Writes all of `parts`, one after the other, from `position`. With an error any part of it may

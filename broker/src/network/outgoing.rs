@@ -360,10 +360,14 @@ impl Socket for TcpStream {
     }
 }
 
-/// About how many of the first bytes of a slice are in memory, at most [`STEP_BYTES`]. The page cache comes and goes by runs of
-/// pages: one byte in each run is asked for. One that went unseen makes a worker wait for one read; nothing worse.
+/// About how many of the first bytes of a slice are in memory, at most [`STEP_BYTES`]. Unless the system says that all of them
+/// are, one byte in each run of pages is asked for, by which the page cache comes and goes. What went unseen makes a worker
+/// wait for one read; nothing worse.
 fn cached_bytes_ahead(slice: &FileSlice, file: &dyn FsFile) -> io::Result<usize> {
     let size_bytes = slice.size_bytes.min(STEP_BYTES);
+    if file.is_cached(slice.position, size_bytes) {
+        return Ok(size_bytes);
+    }
     let mut ahead = 0;
     let mut at = 0;
     while ahead < size_bytes {

@@ -12,7 +12,7 @@ use std::time::UNIX_EPOCH;
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode, SyncTarget};
+use super::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode, SyncTarget, page_cache};
 use crate::flush::in_parallel;
 use crate::index_file::{self, MappedBytes};
 use crate::timestamp::Timestamp;
@@ -175,6 +175,10 @@ impl FsFile for RealFile {
             }
         }
         self.read_at(buffer, position)
+    }
+
+    fn is_cached(&self, position: u64, size_bytes: usize) -> bool {
+        page_cache::is_cached(&self.file, position, size_bytes)
     }
 
     fn write_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {

@@ -3,7 +3,8 @@
 pub mod bare_sender;
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ pub fn describe(data: &Path) -> Value {
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         "file_system": file_system(data),
         "free_page_reporting_order": free_page_reporting_order(),
+        "tcp_congestion_control": tcp_congestion_control(),
         "load_average": fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
     })
 }
@@ -49,15 +51,39 @@ fn free_page_reporting_order() -> Option<u32> {
     fs::read_to_string(FREE_PAGE_REPORTING_ORDER).ok()?.trim().parse().ok()
 }
 
-/// What to do before figures of rows that write can be believed, if anything. A page that the host has taken away costs a
-/// writer up to five times what the copy does, and it depends on the moment which pages those are.
-pub fn advice() -> Option<String> {
-    free_page_reporting_order().filter(|order| *order < LEAST_QUIET_ORDER).map(|order| {
+const TCP_CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
+/// Paces what `stream` sends over loopback no more than highwater does: what it is compared with pays for no more timers.
+///
+/// # Errors
+/// When the system has no such thing.
+pub fn stop_pacing(stream: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_congestion(stream, "reno")?)
+}
+
+/// By what connections that ask for nothing else are paced.
+fn tcp_congestion_control() -> String {
+    fs::read_to_string(TCP_CONGESTION_CONTROL).unwrap_or_default().trim().to_owned()
+}
+
+/// What to do before figures can be believed, if anything.
+pub fn advice() -> Vec<String> {
+    let pages = free_page_reporting_order().filter(|order| *order < LEAST_QUIET_ORDER).map(|order| {
+        // A page that the host has taken away costs a writer up to five times what the copy does, and it depends on the moment
+        // which pages those are.
         format!(
             "this machine gives free memory back to its host every two seconds: rows that write differ fivefold from one pass to the next.\n\
              For the time of the run: echo {LEAST_QUIET_ORDER} >{FREE_PAGE_REPORTING_ORDER}   (it is {order} now)"
         )
-    })
+    });
+    let congestion_control = tcp_congestion_control();
+    let pacing = congestion_control.starts_with("bbr").then(|| {
+        format!(
+            "this machine paces TCP even on loopback ({congestion_control}): sending costs two to four times as much, and differs as much from pass to pass.\n\
+             For the time of the run, the kernel's default: echo cubic >{TCP_CONGESTION_CONTROL}   (it is {congestion_control} now)"
+        )
+    });
+    pages.into_iter().chain(pacing).collect()
 }
 
 /// Type and options of the mount that holds `path`: the longest mount point above it.

@@ -95,8 +95,8 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         PathBuf::from(format!("bench/results/{kind}-{seconds}.jsonl"))
     });
     let mut results = Results::open(&path)?;
-    if let Some(advice) = machine::advice().filter(|_| !arguments.smoke) {
-        eprintln!("{advice}");
+    if !arguments.smoke {
+        machine::advice().iter().for_each(|advice| eprintln!("{advice}"));
     }
     let machine = machine::describe(&context.scratch);
     let settings = json!({

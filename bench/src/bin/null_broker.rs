@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crc_fast::CrcAlgorithm;
+use highwater_bench::machine::stop_pacing;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
@@ -97,6 +98,7 @@ fn main() -> io::Result<()> {
     for stream in listener.incoming() {
         let stream = stream?;
         stream.set_nodelay(true)?;
+        stop_pacing(&stream)?;
         let broker = broker.clone();
         std::thread::spawn(move || match serve(&broker, stream) {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {

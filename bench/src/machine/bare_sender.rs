@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::failure::{Failure, io_failure};
+use crate::machine::stop_pacing;
 use crate::process::{own_thread_cpu, read_from_disk};
 use crate::replay::{cores, page_cache};
 
@@ -162,6 +163,7 @@ fn stay_on(core: Option<usize>) -> io::Result<()> {
 
 fn answer_all(way: &Way<'_>, mut stream: TcpStream, size: usize) -> io::Result<Duration> {
     stream.set_nodelay(true)?;
+    stop_pacing(&stream)?;
     let mut buffer = vec![7; if matches!(way, Way::Memory) { MEMORY_BYTES } else { ANSWER_BYTES }];
     let mut request = [0; REQUEST_BYTES];
     let before = own_thread_cpu();

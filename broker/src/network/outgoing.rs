@@ -4,20 +4,21 @@
 //! Invariants
 //! - No file bytes are held while a socket is waited for: what it did not take is read again. So slow readers cost no
 //!   memory, however many there are; only where a file cannot be sent by the system, one that met a cold page holds
-//!   up to [`COLD_STEP_BYTES`].
-//! - A worker reads only what is in the page cache, of files that are open; `disk_readers` send or read the rest.
+//!   up to [`cold::COLD_STEP_BYTES`].
+//! - A worker reads only what is in the page cache, of files that are open; disk readers send or read the rest ([`cold`]).
 //! - While one of them sends, nobody else writes to that socket.
 
+mod cold;
+
 use super::response::{Chunk, Response};
-use crate::disk_readers::{self, Permit};
 use bytes::{Buf, Bytes};
+use cold::{Cold, ColdStep};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
+use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll, ready};
 use storage::fs::FsFile;
 use storage::log::FileSlice;
@@ -37,32 +38,12 @@ const PROBE_BYTES: usize = 64 << 10;
 const MSG_MORE: i32 = 0x8000;
 /// Bytes written before the other tasks of the thread have a turn.
 const TURN_BYTES: usize = 2 << 20;
-/// Bytes of a cold file that a connection holds until its socket takes them, where the system cannot send them.
-const COLD_STEP_BYTES: usize = 64 << 10;
-/// Bytes of a cold file sent or brought into the page cache at once.
-const COLD_AHEAD_BYTES: usize = 1 << 20;
 /// Pieces of one vectored write.
 const MAX_PIECES: usize = 64;
 
 thread_local! {
     /// Grows to [`STEP_BYTES`] on threads that have written so much at once.
     static STEP: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Bytes that are not in memory, on their way.
-enum Cold {
-    /// They wait for a disk reader, and hold nothing meanwhile: no descriptor either, of which the process has few.
-    Queued(FileSlice, Pin<Box<dyn Future<Output = Option<Permit>> + Send>>),
-    /// It sends or reads them, with a descriptor of its own for the socket.
-    Step(Pin<Box<dyn Future<Output = io::Result<ColdStep>> + Send>>),
-}
-
-/// What became of bytes that were not in memory.
-enum ColdStep {
-    /// So many went out; fewer than were tried if the socket had no more room.
-    Sent { sent: usize, tried: usize },
-    /// They were read, to be written.
-    Read(Vec<u8>),
 }
 
 /// Answers in their order, the first of them perhaps written in part.
@@ -151,7 +132,7 @@ impl Outgoing {
             match stream.try_io(Interest::WRITABLE, || self.write_step(stream)) {
                 Ok(Step::Wrote) => {}
                 Ok(Step::Cold(slice)) => {
-                    self.cold = Some(Cold::Queued(slice, Box::pin(disk_readers::permit())));
+                    self.cold = Some(Cold::queue(slice));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -161,14 +142,8 @@ impl Outgoing {
     }
 
     fn poll_cold(&mut self, context: &mut Context<'_>, stream: &TcpStream) -> Poll<io::Result<()>> {
-        if let Some(Cold::Queued(slice, permit)) = &mut self.cold {
-            let permit = ready!(permit.as_mut().poll(context));
-            let permit = permit.ok_or(io::ErrorKind::Interrupted)?;
-            let socket = stream.as_fd().try_clone_to_owned()?;
-            self.cold = Some(Cold::Step(Box::pin(send_cold(permit, slice.clone(), socket))));
-        }
-        let Some(Cold::Step(step)) = &mut self.cold else { return Poll::Ready(Ok(())) };
-        let step = ready!(step.as_mut().poll(context));
+        let Some(cold) = &mut self.cold else { return Poll::Ready(Ok(())) };
+        let step = ready!(cold.poll(context, stream));
         self.cold = None;
         match step? {
             ColdStep::Read(bytes) => self.warm(bytes),
@@ -401,45 +376,6 @@ fn taken(count: usize) -> io::Result<usize> {
     if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
 }
 
-/// Sends the first bytes of a slice from the disk to a socket that does not block, or reads them.
-async fn send_cold(permit: Permit, slice: FileSlice, socket: OwnedFd) -> io::Result<ColdStep> {
-    let step = disk_readers::run_permitted(permit, move || {
-        let file = slice.open()?;
-        let sent = file.descriptor().and_then(|descriptor| send_file(&slice, descriptor, &socket));
-        sent.unwrap_or_else(|| read_cold(&slice, &*file))
-    });
-    step.await.unwrap_or(Err(io::ErrorKind::Interrupted.into()))
-}
-
-/// `None` where the system cannot send such a file.
-fn send_file(
-    slice: &FileSlice,
-    file: BorrowedFd<'_>,
-    socket: &OwnedFd,
-) -> Option<io::Result<ColdStep>> {
-    let tried = slice.size_bytes.min(COLD_AHEAD_BYTES);
-    loop {
-        let mut position = slice.position;
-        return Some(match rustix::fs::sendfile(socket, file, Some(&mut position), tried) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(sent) => Ok(ColdStep::Sent { sent, tried }),
-            Err(Errno::AGAIN) => Ok(ColdStep::Sent { sent: 0, tried }),
-            Err(Errno::INTR) => continue,
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return None,
-            Err(error) => Err(error.into()),
-        });
-    }
-}
-
-/// Reads the first bytes, and has those behind them read into the page cache.
-fn read_cold(slice: &FileSlice, file: &dyn FsFile) -> io::Result<ColdStep> {
-    let mut bytes = vec![0; slice.size_bytes.min(COLD_AHEAD_BYTES)];
-    file.read_exact_at(&mut bytes, slice.position)?;
-    bytes.truncate(COLD_STEP_BYTES);
-    bytes.shrink_to_fit();
-    Ok(ColdStep::Read(bytes))
-}
-
 /// `WouldBlock` when the socket has no room.
 fn check_writable(stream: &TcpStream) -> io::Result<()> {
     let mut sockets = [PollFd::new(stream, PollFlags::OUT)];
@@ -453,6 +389,7 @@ fn check_writable(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk_readers;
     use proptest::prelude::*;
     use std::path::Path;
     use std::sync::Arc;

@@ -13,10 +13,13 @@
 //! Invariant: a cold log's directory is as a clean stop left it, so loading it again makes what was dropped.
 
 mod append;
+mod config;
+mod epochs;
 mod file_slice;
 mod flushing;
 mod loaded;
 mod lookup;
+mod offsets;
 mod read;
 mod retain;
 #[cfg(test)]
@@ -28,13 +31,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use append::{AppendError, LogAppendInfo, StoredBatch};
+pub use config::LogConfig;
 pub use file_slice::FileSlice;
 pub(crate) use loaded::{Loaded, snapshot_path};
 pub use lookup::{TimestampAndOffset, TimestampLookup};
+pub use offsets::{CheckpointedOffsets, OffsetSnapshot};
 pub use read::{FetchedRecords, ReadError, ReadPlan, RecordSlice};
 
 use crate::flush::FlushProgress;
-use crate::leader_epoch::{EpochEndOffset, EpochEntry, LeaderEpoch, LeaderEpochCache};
+use crate::leader_epoch::EpochEntry;
 use crate::log_dir::{DiskError, LogDir};
 use crate::offset::Offset;
 use crate::producer_state::ProducerEntry;
@@ -43,83 +48,6 @@ use crate::retention::OldestSegment;
 use crate::segment::Place;
 use crate::timestamp::Timestamp;
 use crate::topic_partition::{TopicId, TopicPartition};
-
-/// A topic's settings that its logs follow; the defaults are Kafka's. What a batch is validated against is
-/// [`crate::log_validator::ValidationConfig`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    /// `segment.bytes`, at most 2^31 - 1.
-    pub segment_bytes: u32,
-    /// `segment.ms`.
-    pub segment_ms: i64,
-    /// What `segment.jitter.ms` takes off `segment.ms` in this log; drawn by the caller.
-    pub segment_jitter_ms: i64,
-    /// `segment.index.bytes`.
-    pub segment_index_bytes: u32,
-    /// `index.interval.bytes`.
-    pub index_interval_bytes: u32,
-    /// `retention.ms`; `None` for no limit.
-    pub retention_ms: Option<i64>,
-    /// `retention.bytes`; `None` for no limit.
-    pub retention_bytes: Option<u64>,
-    /// `flush.messages`; with 1 an ack waits for an fsync.
-    pub flush_messages: u64,
-    /// `flush.ms`; `None` for never.
-    pub flush_ms: Option<u64>,
-    /// `file.delete.delay.ms`.
-    pub file_delete_delay_ms: u64,
-    /// `producer.id.expiration.ms`.
-    pub producer_id_expiration_ms: i64,
-}
-
-impl Default for LogConfig {
-    fn default() -> LogConfig {
-        LogConfig {
-            segment_bytes: 1 << 30,
-            segment_ms: 7 * 24 * 3_600_000,
-            segment_jitter_ms: 0,
-            segment_index_bytes: 10 << 20,
-            index_interval_bytes: 4096,
-            retention_ms: Some(7 * 24 * 3_600_000),
-            retention_bytes: None,
-            flush_messages: i64::MAX as u64,
-            flush_ms: None,
-            file_delete_delay_ms: 60_000,
-            producer_id_expiration_ms: 86_400_000,
-        }
-    }
-}
-
-impl LogConfig {
-    /// Whether acks, the leader's own end and a follower's next fetch wait for an fsync.
-    pub fn flushes_each_message(&self) -> bool {
-        self.flush_messages <= 1
-    }
-}
-
-/// The offsets of a log that readers need, taken together.
-///
-/// Invariant: `log_start <= last_stable <= high_watermark <= log_end` and
-/// `recovery_point <= flushed_end <= log_end`. The two groups are independent: durability here and
-/// replication elsewhere are separate promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetSnapshot {
-    /// First offset that may be read.
-    pub log_start: Offset,
-    /// First offset that consumers may not yet see.
-    pub high_watermark: Offset,
-    /// First offset that read_committed consumers may not yet see.
-    pub last_stable: Offset,
-    /// First offset that is not written.
-    pub log_end: Offset,
-    /// First offset whose record an fsync does not cover yet.
-    pub flushed_end: Offset,
-    /// First offset that an unclean start would read.
-    pub recovery_point: Offset,
-    /// The end that counts for acks, for the leader's share of the high watermark and for a follower's next
-    /// fetch: `flushed_end` where each message is flushed, else `log_end`.
-    pub durable_end: Offset,
-}
 
 /// Why a log cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -364,14 +292,6 @@ impl Log {
         }
     }
 
-    fn take_pending_epoch(&mut self) {
-        if let Some(entry) = self.pending_epoch.take()
-            && let Some(loaded) = self.loaded_mut()
-        {
-            loaded.assign_epoch(entry.epoch, entry.start_offset);
-        }
-    }
-
     fn refresh_first_unstable(&mut self) {
         let high_watermark = self.high_watermark;
         let Some(loaded) = self.loaded_mut() else { return };
@@ -489,25 +409,6 @@ impl Log {
         }
     }
 
-    /// All its offsets, at one moment.
-    pub fn offsets(&self) -> OffsetSnapshot {
-        let flushed_end = self.progress.flushed_end();
-        let waits = self.config.flushes_each_message() && !plants_bug_2();
-        let last_stable = match self.first_unstable {
-            Some(first) => first.min(self.high_watermark).max(self.log_start),
-            None => self.high_watermark,
-        };
-        OffsetSnapshot {
-            log_start: self.log_start,
-            high_watermark: self.high_watermark,
-            last_stable,
-            log_end: self.log_end,
-            flushed_end,
-            recovery_point: self.progress.recovery_point(),
-            durable_end: if waits { flushed_end } else { self.log_end },
-        }
-    }
-
     /// Bytes in its `.log` files.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -516,86 +417,6 @@ impl Log {
     /// Bytes appended past the recovery point: what an unclean start would read.
     pub fn unflushed_bytes(&self) -> u64 {
         self.unflushed_bytes
-    }
-
-    /// Moves the high watermark, kept within the log. Returns whether it moved. It may go back: followers
-    /// learn theirs from the leader, and after an election it can be lower for a while.
-    pub fn update_high_watermark(&mut self, high_watermark: Offset) -> bool {
-        let bounded = high_watermark.clamp(self.log_start, self.log_end);
-        if bounded == self.high_watermark {
-            return false;
-        }
-        self.high_watermark = bounded;
-        self.dir.note_offsets_moved();
-        self.refresh_first_unstable();
-        true
-    }
-
-    /// Becoming leader: `epoch` starts at the log end. Writes nothing; the epoch reaches the disk with the
-    /// first batch in it.
-    pub fn assign_epoch_start(&mut self, epoch: LeaderEpoch) {
-        let start_offset = self.log_end;
-        match self.loaded_mut() {
-            Some(loaded) => loaded.assign_epoch(epoch, start_offset),
-            None => self.pending_epoch = Some(EpochEntry { epoch, start_offset }),
-        }
-    }
-
-    fn epochs(&mut self, now: Timestamp) -> Result<&LeaderEpochCache, LogError> {
-        Ok(&self.load(now)?.epochs)
-    }
-
-    /// Where `epoch` ended here; see [`LeaderEpochCache::end_offset_for`].
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub fn end_offset_for_epoch(
-        &mut self,
-        epoch: LeaderEpoch,
-        now: Timestamp,
-    ) -> Result<Option<EpochEndOffset>, LogError> {
-        let log_end = self.log_end;
-        Ok(self.epochs(now)?.end_offset_for(epoch, log_end))
-    }
-
-    /// The epoch in which `offset` was, or would be, written. Reads the directory of a cold log, unless
-    /// [`Log::knows_epoch_for`] it.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub fn epoch_for_offset(
-        &mut self,
-        offset: Offset,
-        now: Timestamp,
-    ) -> Result<Option<LeaderEpoch>, LogError> {
-        match self.pending_epoch {
-            Some(pending) if self.is_cold() && pending.start_offset <= offset => {
-                Ok(Some(pending.epoch))
-            }
-            _ => Ok(self.epochs(now)?.epoch_for_offset(offset)),
-        }
-    }
-
-    /// Whether the epoch of `offset` can be told without reading the directory: the log is in use, or the offset is past what
-    /// is in it, as all of an empty one is.
-    pub fn knows_epoch_for(&self, offset: Offset) -> bool {
-        !self.is_cold() || self.pending_epoch.is_some_and(|pending| pending.start_offset <= offset)
-    }
-
-    /// The latest epoch here.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub fn latest_epoch(&mut self, now: Timestamp) -> Result<Option<LeaderEpoch>, LogError> {
-        Ok(self.epochs(now)?.latest())
-    }
-
-    /// All epochs, oldest first.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub fn leader_epochs(&mut self, now: Timestamp) -> Result<Vec<EpochEntry>, LogError> {
-        Ok(self.epochs(now)?.entries().to_vec())
     }
 
     /// The producers that wrote here, by id, without those that have expired.
@@ -693,21 +514,4 @@ impl Drop for Log {
         self.forget_tail();
         self.sub_unflushed(u64::MAX);
     }
-}
-
-/// Offsets of one log from the checkpoints of its log directory; zero where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CheckpointedOffsets {
-    /// `recovery-point-offset-checkpoint`.
-    pub recovery_point: Offset,
-    /// `log-start-offset-checkpoint`.
-    pub log_start: Offset,
-    /// `replication-offset-checkpoint`.
-    pub high_watermark: Offset,
-}
-
-/// Planted bug 2: an ack does not wait for the fsync that `flush.messages=1` promises.
-fn plants_bug_2() -> bool {
-    fail::fail_point!("bug-2-ack-before-fsync", |_| true);
-    false
 }

@@ -12,6 +12,7 @@ use super::*;
 use crate::compression::Compression;
 use crate::flush::FlushScope;
 use crate::fs::simulated::{Crash, Fault, Operation, SimulatedFs};
+use crate::leader_epoch::LeaderEpoch;
 use crate::log_dir::MetaProperties;
 use crate::log_validator::{AppendOrigin, ValidatedBatch};
 use crate::producer_state::{ProducerEpoch, ProducerId};

@@ -11,6 +11,8 @@ mod loading;
 pub mod partition;
 pub mod read;
 pub mod ready_set;
+#[cfg(test)]
+mod testing;
 
 use crate::clock::Clock;
 use crate::config::TopicConfig;

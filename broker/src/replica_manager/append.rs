@@ -297,62 +297,22 @@ impl ReplicaManager {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{append_one_record, led, one_record};
     use super::*;
     use crate::clock::{Clock, SimulatedTime};
-    use crate::config::{ConfigLayers, TopicConfig};
-    use replication::identity::PartitionEpoch;
-    use replication::metadata::LeaderRecoveryState;
-    use replication::partition::leader::{LeaderMetadata, ReplicaMetadata};
-    use std::path::Path;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
     use storage::fs::simulated::SimulatedFs;
-    use storage::log_dir::{LogDir, MetaProperties};
-    use storage::log_manager::{LogManager, LogManagerConfig, Task};
-    use storage::record_batch::RecordBatchBuilder;
-    use storage::timestamp::Timestamp;
-    use storage::topic_partition::TopicId;
+    use storage::log_manager::Task;
 
     /// Leads a partition whose other replica never fetches.
     fn led_alone(clock: Clock) -> (Arc<ReplicaManager>, Arc<Partition>) {
-        led(clock, &[1, 2], &[])
+        led(SimulatedFs::new(), clock, &[1, 2], &[])
     }
 
-    /// Leads a partition with these replicas, none of which but the leader ever fetches.
-    fn led(
-        clock: Clock,
-        replicas: &[i32],
-        config: &[(&str, &str)],
-    ) -> (Arc<ReplicaManager>, Arc<Partition>) {
-        let meta = MetaProperties {
-            node_id: 1,
-            cluster_id: None,
-            directory_id: TopicId::from_bytes([7; 16]),
-        };
-        let dir = LogDir::open(Arc::new(SimulatedFs::new()), Path::new("/data"), &meta).unwrap();
-        let (now, settings) = (clock.now(), LogManagerConfig::default());
-        let (logs, _) = LogManager::open(dir, settings, &|_, _| None, clock.wall(), now).unwrap();
-        let manager = Arc::new(ReplicaManager::new(clock, logs));
-        let (cluster, statics) = Default::default();
-        let own = config.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let layers = ConfigLayers { broker: None, cluster: &cluster, statics: &statics };
-        let config = TopicConfig::resolve(&own, layers);
-        let key = PartitionKey { topic_id: TopicId::from_bytes([1; 16]), partition: 0 };
-        let partition = manager.host(key, &Arc::from("t"), &config).unwrap();
-        let ids: Vec<_> = replicas.iter().map(|id| BrokerId::new(*id).unwrap()).collect();
-        let replica =
-            |broker_id| ReplicaMetadata { broker_id, broker_epoch: None, is_eligible: true };
-        let metadata = LeaderMetadata {
-            broker_id: ids[0],
-            leader_epoch: LeaderEpoch::ZERO,
-            partition_epoch: PartitionEpoch::ZERO,
-            isr: ids.clone(),
-            effective_min_isr: 1,
-            recovery_state: LeaderRecoveryState::Recovered,
-            replicas: ids.into_iter().map(replica).collect(),
-        };
-        partition.lead(metadata, now);
-        (manager, partition)
+    /// Leads a partition without other replicas.
+    fn led_by_one(settings: &[(&str, &str)]) -> (Arc<ReplicaManager>, Arc<Partition>) {
+        led(SimulatedFs::new(), Clock::start(), &[1], settings)
     }
 
     fn appends(manager: &Arc<ReplicaManager>, partition: &Arc<Partition>) -> Appends {
@@ -373,22 +333,10 @@ mod tests {
         }
     }
 
-    fn one_record() -> Bytes {
-        let timestamp = Timestamp::new(1);
-        let builder = RecordBatchBuilder::new().record(timestamp, None, Some(b"value"), &[]);
-        builder.build().unwrap().into()
-    }
-
-    fn append_one_record(manager: &Arc<ReplicaManager>, partition: &Partition) -> Appends {
-        let (place, key, records) = ((0, 0), partition.key(), one_record());
-        let request = AppendRequest { place, key, current_leader: None, records };
-        manager.append(vec![request], Some(RequiredAcks::All), Duration::from_secs(30))
-    }
-
     #[test]
     fn what_the_log_manager_has_synced_is_acknowledged_when_the_flusher_comes_though_the_manager_is_not_done()
      {
-        let (manager, partition) = led(Clock::start(), &[1], &[("flush.messages", "1")]);
+        let (manager, partition) = led_by_one(&[("flush.messages", "1")]);
         let appends = append_one_record(&manager, &partition);
         let mut wait = pin!(appends.try_now().expect_err("nothing is synced").wait());
         let mut task = Context::from_waker(Waker::noop());
@@ -405,7 +353,7 @@ mod tests {
     fn an_append_that_moves_nothing_that_is_counted_looks_at_nobody_who_waits() {
         for (flush_messages, acknowledges) in [("1", false), ("2", true)] {
             let config = [("flush.messages", flush_messages)];
-            let (manager, partition) = led(Clock::start(), &[1], &config);
+            let (manager, partition) = led_by_one(&config);
             let now = manager.now();
             let batch = validate(&one_record(), &partition.validation_config(), now.wall).unwrap();
             let outcome = partition.append_as_leader(batch, Some(RequiredAcks::All), now).unwrap();

@@ -34,18 +34,11 @@ impl Drop for LoadingGuard<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{append_one_record, led};
     use crate::clock::Clock;
-    use crate::config::{ConfigLayers, TopicConfig};
     use crate::fetch_session::FetchPosition;
-    use crate::replica_manager::append::AppendRequest;
     use crate::replica_manager::partition::Partition;
     use crate::replica_manager::read::{FetchIsolation, OffsetSpec, ReadError};
-    use crate::replica_manager::{PartitionKey, ReplicaManager};
-    use bytes::Bytes;
-    use replication::identity::{BrokerId, PartitionEpoch};
-    use replication::metadata::LeaderRecoveryState;
-    use replication::partition::acks::RequiredAcks;
-    use replication::partition::leader::{LeaderMetadata, ReplicaMetadata};
     use std::io;
     use std::path::Path;
     use std::sync::{Arc, Mutex, mpsc};
@@ -53,13 +46,8 @@ mod tests {
     use std::time::Duration;
     use storage::fs::simulated::SimulatedFs;
     use storage::fs::{DirEntry, Fs, FsFile, FsLock, Metadata, OpenMode};
-    use storage::leader_epoch::LeaderEpoch;
     use storage::log::ReadError as LogReadError;
-    use storage::log_dir::{LogDir, MetaProperties};
-    use storage::log_manager::{KnownPartition, LogManager, LogManagerConfig};
-    use storage::record_batch::RecordBatchBuilder;
     use storage::timestamp::Timestamp;
-    use storage::topic_partition::{TopicId, TopicPartition};
 
     type Hook = Box<dyn FnOnce() + Send>;
 
@@ -105,38 +93,6 @@ mod tests {
         }
     }
 
-    /// Leads a partition, after a start.
-    fn led(fs: Slow) -> (Arc<ReplicaManager>, Arc<Partition>) {
-        let clock = Clock::start();
-        let directory_id = TopicId::from_bytes([7; 16]);
-        let meta = MetaProperties { node_id: 1, cluster_id: None, directory_id };
-        let dir = LogDir::open(Arc::new(fs), Path::new("/data"), &meta).unwrap();
-        let (now, settings) = (clock.now(), LogManagerConfig::default());
-        let (cluster, statics, own) = Default::default();
-        let layers = ConfigLayers { broker: None, cluster: &cluster, statics: &statics };
-        let config = TopicConfig::resolve(&own, layers);
-        let known = |_, partition| {
-            let topic_partition = TopicPartition::new("t", partition);
-            Some(KnownPartition { topic_partition, config: Arc::new(config.log_config()) })
-        };
-        let (logs, _) = LogManager::open(dir, settings, &known, clock.wall(), now).unwrap();
-        let manager = Arc::new(ReplicaManager::new(clock, logs));
-        let key = PartitionKey { topic_id: TopicId::from_bytes([1; 16]), partition: 0 };
-        let partition = manager.host(key, &Arc::from("t"), &config).unwrap();
-        let broker_id = BrokerId::new(1).unwrap();
-        let metadata = LeaderMetadata {
-            broker_id,
-            leader_epoch: LeaderEpoch::ZERO,
-            partition_epoch: PartitionEpoch::ZERO,
-            isr: vec![broker_id],
-            effective_min_isr: 1,
-            recovery_state: LeaderRecoveryState::Recovered,
-            replicas: vec![ReplicaMetadata { broker_id, broker_epoch: None, is_eligible: true }],
-        };
-        partition.lead(metadata, now);
-        (manager, partition)
-    }
-
     fn plan(partition: &Partition, waits: bool) -> Result<(), ReadError> {
         let position = FetchPosition {
             fetch_offset: 0,
@@ -152,18 +108,13 @@ mod tests {
     #[test]
     fn who_must_not_wait_does_not_stand_at_the_lock_while_another_loads_the_log() {
         let fs = Slow(SimulatedFs::new(), Arc::default());
-        let (manager, partition) = led(fs.clone());
-        let records = RecordBatchBuilder::new().record(Timestamp::new(1), None, Some(b"v"), &[]);
-        let records = Bytes::from(records.build().unwrap());
-        let (place, key) = ((0, 0), partition.key());
-        let request = AppendRequest { place, key, current_leader: None, records };
-        let acks = Some(RequiredAcks::All);
-        drop(manager.append(vec![request], acks, Duration::ZERO));
+        let (manager, partition) = led(fs.clone(), Clock::start(), &[1], &[]);
+        drop(append_one_record(&manager, &partition));
         plan(&partition, false).expect("the log is in memory");
         manager.logs().close(None, Timestamp::ZERO).unwrap();
         drop((manager, partition));
 
-        let (_manager, partition) = led(fs.clone());
+        let (_manager, partition) = led(fs.clone(), Clock::start(), &[1], &[]);
         let is_not_in_memory =
             |planned| matches!(planned, Err(ReadError::Log(LogReadError::NotInMemory)));
         assert!(is_not_in_memory(plan(&partition, false)), "it is cold");

@@ -71,11 +71,11 @@ pub async fn run(
             tracing::debug!(%peer, %error, "connection gone before it was served");
             continue;
         }
-        if peer.ip().to_canonical().is_loopback() {
+        let Ok(local) = stream.local_addr() else { continue };
+        if peer.ip() == local.ip() {
             // Where it cannot be set the system's own does, only dearer.
             let _ = set_tcp_congestion(&stream, LOOPBACK_CONGESTION_CONTROL);
         }
-        let Ok(local) = stream.local_addr() else { continue };
         let context = ConnectionContext { peer, local, listener: Arc::clone(&name) };
         let shared = Arc::clone(&shared);
         let shutdown = shutdown.clone();

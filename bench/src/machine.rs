@@ -4,7 +4,7 @@ pub mod bare_sender;
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::TcpStream;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -53,12 +53,12 @@ fn free_page_reporting_order() -> Option<u32> {
 
 const TCP_CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
-/// Paces what `stream` sends over loopback no more than highwater does: what it is compared with pays for no more timers.
+/// Paces what the connections of `listener` send no more than highwater does: what it is compared with pays for no more timers.
 ///
 /// # Errors
 /// When the system has no such thing.
-pub fn stop_pacing(stream: &TcpStream) -> io::Result<()> {
-    Ok(rustix::net::sockopt::set_tcp_congestion(stream, "reno")?)
+pub fn stop_pacing(listener: &TcpListener) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_tcp_congestion(listener, "reno")?)
 }
 
 /// By what connections that ask for nothing else are paced.

@@ -174,7 +174,8 @@ pub trait FsFile: Debug + Send + Sync {
         self.read_at(buffer, position)
     }
 
-    /// Whether all of these bytes are in memory, as far as the system can tell at once; false where it cannot.
+    /// Whether all of these bytes are in memory or on their way there, as far as the system can tell at once; false where it
+    /// cannot.
     fn is_cached(&self, position: u64, size_bytes: usize) -> bool {
         let _ = (position, size_bytes);
         false

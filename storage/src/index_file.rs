@@ -1,4 +1,4 @@
-//! Reading a sealed index without copying it. All the `unsafe` of this project is in this file.
+//! Reading a sealed index without copying it. Half of the project's `unsafe` is in this file, the other in `fs/page_cache`.
 //!
 //! The rule that makes a mapping sound: **a file that may be mapped is never cut and never written**.
 //! Indexes are mapped only when their segment is sealed. Whoever must shorten or rebuild a sealed index

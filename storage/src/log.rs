@@ -101,7 +101,7 @@ pub struct Log {
     size_bytes: u64,
     /// Names it in the tail cache.
     tail: u64,
-    /// Whether readers follow its end, so that what is appended is kept in memory for them.
+    /// Whether readers follow its end, so that small batches are kept in memory for them.
     is_followed: bool,
     /// How often the log was cut or deleted, for reads that are carried out without the lock.
     truncations: Arc<AtomicU64>,
@@ -300,7 +300,7 @@ impl Log {
             self.loaded().and_then(|loaded| loaded.producers.first_unstable_offset());
     }
 
-    /// Keeps what was just written in memory, if somebody follows the log's end.
+    /// Keeps small batches that were just written in memory, if somebody follows the log's end.
     fn note_written(&mut self, previous_end: Offset, stored: &[StoredBatch]) {
         if self.is_followed {
             self.is_followed = self.dir.tails().append(self.tail, previous_end, stored);

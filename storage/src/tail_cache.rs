@@ -1,5 +1,5 @@
-//! The batches just appended to logs that someone reads at their end, in memory: who follows a log's end is served
-//! without touching its file.
+//! The small batches just appended to logs that someone reads at their end, in memory: who follows the end of such a log is
+//! served without touching its file.
 //!
 //! Invariants
 //! - What is cached of a log is a run of batches that ends at the log end, byte by byte as in the file. Everything here
@@ -27,10 +27,8 @@ const REUSED_BUFFER_BYTES: usize = 32 << 10;
 const LEFT_TO_FILE_BYTES: usize = 64 << 10;
 /// What a cached batch takes besides its bytes: entries, owner and allocator.
 const OVERHEAD_BYTES: usize = 192;
-/// Batches of one answer; who is further behind the end reads small batches from the file, many at once.
+/// Batches of one answer; who is further behind the end reads from the file, many at once.
 const MAX_BATCHES_OF_READ: usize = 60;
-/// Bytes of one answer after which it is ended.
-pub(crate) const ENOUGH_BYTES_OF_READ: usize = 4 << 20;
 
 /// Of one log directory.
 #[derive(Debug)]
@@ -133,7 +131,7 @@ impl TailCache {
     }
 
     /// The batches of `log` from the one that holds `from` to the last one that lies below `upper_bound`, if all of them
-    /// are here, or enough. Empty if the first one reaches to `upper_bound`.
+    /// are here and they are few. Empty if the first one reaches to `upper_bound`.
     pub(crate) fn read(
         &self,
         log: u64,
@@ -150,15 +148,13 @@ impl TailCache {
             return None;
         }
         let mut found = Vec::new();
-        let mut size = 0;
         for batch in run.batches.iter().skip(first) {
-            if batch.last_offset >= upper_bound || size >= ENOUGH_BYTES_OF_READ {
+            if batch.last_offset >= upper_bound {
                 break;
             }
             if found.len() == MAX_BATCHES_OF_READ {
                 return None;
             }
-            size += batch.bytes.len();
             found.push(batch.clone());
         }
         run.unread_bytes = 0;

@@ -90,6 +90,7 @@ fn main() -> io::Result<()> {
     let discards = std::env::args().nth(2).is_some_and(|flag| flag == "--discard");
     std::fs::create_dir_all(&directory)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    stop_pacing(&listener)?;
     let port = listener.local_addr()?.port();
     println!("{port}");
     io::stdout().flush()?;
@@ -98,7 +99,6 @@ fn main() -> io::Result<()> {
     for stream in listener.incoming() {
         let stream = stream?;
         stream.set_nodelay(true)?;
-        stop_pacing(&stream)?;
         let broker = broker.clone();
         std::thread::spawn(move || match serve(&broker, stream) {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {

@@ -138,6 +138,7 @@ fn send_cold(
 /// Sends so many bytes.
 fn send(way: &Way<'_>, cores: Option<(usize, usize)>, size: usize) -> io::Result<Cost> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    stop_pacing(&listener)?;
     let asker = TcpStream::connect(listener.local_addr()?)?;
     let (sender, _) = listener.accept()?;
     thread::scope(|scope| {
@@ -163,7 +164,6 @@ fn stay_on(core: Option<usize>) -> io::Result<()> {
 
 fn answer_all(way: &Way<'_>, mut stream: TcpStream, size: usize) -> io::Result<Duration> {
     stream.set_nodelay(true)?;
-    stop_pacing(&stream)?;
     let mut buffer = vec![7; if matches!(way, Way::Memory) { MEMORY_BYTES } else { ANSWER_BYTES }];
     let mut request = [0; REQUEST_BYTES];
     let before = own_thread_cpu();

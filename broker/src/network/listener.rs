@@ -1,7 +1,7 @@
 //! Accepts connections on one address and gives each a task.
 
 use super::connection::{self, ConnectionContext, SharedByConnections};
-use rustix::net::sockopt::set_tcp_congestion;
+use rustix::net::sockopt::{set_tcp_congestion, tcp_congestion};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +15,8 @@ const BACKLOG: u32 = 1024;
 /// Pause after a failed accept (too many open files), so that the loop does not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// How answers to this machine's own clients are paced: not at all. There is nothing on loopback that could be congested, and
-/// an algorithm that paces (BBR) pays timers for it: it made a MiB sent by `sendfile` three to four times as dear and left
-/// the reader waiting. Every Linux has this one and lets every process take it; other peers keep what the system is set to.
-const LOOPBACK_CONGESTION_CONTROL: &str = "reno";
+/// The congestion control of every Linux, which every process may take.
+const UNPACED: &str = "reno";
 
 /// Binds an address. Port 0 takes a free one.
 ///
@@ -30,6 +28,16 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Keeps BBR, if the system is set to it, from the connections that will come. Returns its name, which peers elsewhere are to
+/// have again: a peer with our own address is on this machine, where nothing can be congested. BBR paces all the same, and its
+/// timers made a MiB sent by `sendfile` three to four times as dear. Once a connection has had it, it is paced for good;
+/// that is why the listener is changed.
+fn stop_pacing(listener: &TcpListener) -> Option<String> {
+    let paced = tcp_congestion(listener).ok().filter(|name| name.starts_with("bbr"))?;
+    set_tcp_congestion(listener, UNPACED).ok()?;
+    Some(paced)
 }
 
 /// How long a stopping listener waits for answers on their way out. A peer that does not read would hold it up for ever.
@@ -44,6 +52,7 @@ pub async fn run(
     connections: Arc<Semaphore>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let paced = stop_pacing(&listener);
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -72,9 +81,10 @@ pub async fn run(
             continue;
         }
         let Ok(local) = stream.local_addr() else { continue };
-        if peer.ip() == local.ip() {
-            // Where it cannot be set the system's own does, only dearer.
-            let _ = set_tcp_congestion(&stream, LOOPBACK_CONGESTION_CONTROL);
+        if let Some(paced) = &paced
+            && peer.ip() != local.ip()
+        {
+            let _ = set_tcp_congestion(&stream, paced);
         }
         let context = ConnectionContext { peer, local, listener: Arc::clone(&name) };
         let shared = Arc::clone(&shared);

@@ -1,5 +1,5 @@
 //! Answers on their way out of one connection: what is ready together leaves together. Memory chunks go out as they are,
-//! file chunks through a buffer of the worker thread if they are in the page cache, and else by `sendfile`.
+//! large pieces of files by `sendfile`, small ones through a buffer of the worker thread.
 //!
 //! Invariants
 //! - No file bytes are held while a socket is waited for: what it did not take is read again. So slow readers cost no
@@ -335,14 +335,13 @@ impl Socket for TcpStream {
     }
 }
 
-/// About how many of the first bytes of a slice are in memory, at most [`STEP_BYTES`]. Unless the system says that all of them
-/// are, one byte in each run of pages is asked for, by which the page cache comes and goes. What went unseen makes a worker
-/// wait for one read; nothing worse.
+/// About how many of the first bytes of a slice are in memory, at most [`STEP_BYTES`]. One byte in each run of pages is asked
+/// for, by which the page cache comes and goes; where the system says that all pages are there, only the first and the last,
+/// because it counts those that are still being read. What went unseen makes a worker wait for one read; nothing worse.
 fn cached_bytes_ahead(slice: &FileSlice, file: &dyn FsFile) -> io::Result<usize> {
     let size_bytes = slice.size_bytes.min(STEP_BYTES);
-    if file.is_cached(slice.position, size_bytes) {
-        return Ok(size_bytes);
-    }
+    let probe_bytes =
+        if file.is_cached(slice.position, size_bytes) { size_bytes } else { PROBE_BYTES };
     let mut ahead = 0;
     let mut at = 0;
     while ahead < size_bytes {
@@ -354,7 +353,7 @@ fn cached_bytes_ahead(slice: &FileSlice, file: &dyn FsFile) -> io::Result<usize>
         }
         // What is behind the last byte asked for is sent only if the end of the slice is there too.
         ahead = if at + 1 == size_bytes { size_bytes } else { at };
-        at = (at + PROBE_BYTES).min(size_bytes - 1);
+        at = (at + probe_bytes).min(size_bytes - 1);
     }
     Ok(ahead)
 }

@@ -2,7 +2,7 @@
 //!
 //! An answer starts with the batch that holds the wanted offset, and ends before the first batch that
 //! reaches past the upper bound (high watermark, last stable offset). One read of files stays in one segment; who follows
-//! the log's end is served from the tail cache.
+//! the end of a log of small batches is served from the tail cache.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::offset_index::OffsetIndex;
 use crate::record_batch::{BatchError, BatchHeader, HEADER_SIZE_BYTES};
 use crate::segment::scan::{LOOKUP_CHUNK_BYTES, Scanned, Scanner};
 use crate::segment::{Place, Segment, open_even_if_deleted};
-use crate::tail_cache::{CachedBatch, ENOUGH_BYTES_OF_READ};
+use crate::tail_cache::CachedBatch;
 use crate::timestamp::Timestamp;
 use crate::transaction_index::{AbortedTransaction, collect_aborted};
 
@@ -227,7 +227,7 @@ impl Log {
         Ok(Source::Segments(segments))
     }
 
-    /// A reader has come to the log's end, or near it: what is appended from now on is kept in memory.
+    /// A reader has come to the log's end, or near it: small batches appended from now on are kept in memory.
     pub fn note_follower(&mut self) {
         if self.is_followed {
             self.dir.tails().note_reader(self.tail);
@@ -534,7 +534,6 @@ fn from_memory(batches: &[CachedBatch], max_bytes: usize, min_one_batch: bool) -
         records.slices.push(RecordSlice::Memory(batch.bytes.clone()));
         records.size_bytes += size;
     }
-    records.is_cut |= records.size_bytes >= ENOUGH_BYTES_OF_READ;
     records
 }
 

@@ -68,7 +68,7 @@ pub const ROWS: &[Row] = &[
                 P99,
                 &[Target::AtMostOf { row: None, metric: "raw_p99_ms", times: 2.0, plus: 0.5 }],
             ),
-            metric("raw_p99_ms", "raw fdatasync p99 before and after, ms", 2),
+            metric("raw_p99_ms", "raw fdatasync p99, the lesser of before and after, ms", 2),
             metric("broker_us_per_request", "broker CPU, µs per request", 2),
         ],
         // The null broker syncs nothing.
@@ -181,18 +181,21 @@ fn fsync(context: &Context, broker: &Broker) -> Result<Metrics, Failure> {
     let load = Load { connections: 64, time_limit: Duration::from_secs(seconds), ..load_of(topic) };
     // As many as the time allows, of at most 256 MiB.
     let load = of_bytes(load, mib(context, 256));
-    // Little is written, and a large file that comes and goes right before would show in the fsyncs.
-    let mut raw = Latencies::default();
-    raw.extend(machine::raw_fdatasync(&context.scratch, fdatasyncs)?);
-    let (outcome, cpu) = with_topic(broker, topic, 1, &[("flush.messages", "1")], || {
-        let measured = warm_and_measure(context, broker, &load, 0, Cores::All)?;
-        // Before the topic is deleted: a file system that discards what is freed syncs ten times as long meanwhile, and who wrote
-        // most would be compared with the slowest disk.
+    let raw_p99 = || {
+        let mut raw = Latencies::default();
         raw.extend(machine::raw_fdatasync(&context.scratch, fdatasyncs)?);
-        Ok(measured)
-    })?;
+        let [p99] = raw.percentiles([990]).map(milliseconds);
+        Ok::<_, Failure>(p99)
+    };
+    // A file system that discards what was freed syncs ten times as long meanwhile, and who wrote most would be compared with the
+    // slowest disk: so the second time is before the topic is deleted, and the lesser of both counts.
+    let raw_before = raw_p99()?;
+    let ((outcome, cpu), raw_after) =
+        with_topic(broker, topic, 1, &[("flush.messages", "1")], || {
+            Ok((warm_and_measure(context, broker, &load, 0, Cores::All)?, raw_p99()?))
+        })?;
     let [p50, p99] = outcome.latencies.percentiles([500, 990]).map(milliseconds);
-    let [raw_p99] = raw.percentiles([990]).map(milliseconds);
+    let raw_p99 = raw_before.min(raw_after);
     Ok(vec![
         (REQUESTS_S.key, outcome.requests as f64 / outcome.elapsed.as_secs_f64()),
         (P50.key, p50),

@@ -37,6 +37,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0usize..400).prop_map(|size| Step::Append { size }),
+        1 => (65_000usize..67_000).prop_map(|size| Step::Append { size }),
         1 => (0usize..400).prop_map(|size| Step::AppendToFullDisk { size }),
         2 => Just(Step::Follow),
         1 => (0u64..5).prop_map(|back| Step::Truncate { back }),
@@ -65,10 +66,18 @@ proptest! {
     #[test]
     fn what_is_served_from_memory_is_what_the_files_hold(
         steps in prop::collection::vec(step(), 0..80),
+        takes_large in any::<bool>(),
     ) {
         let fs = SimulatedFs::new();
         let dir = open_dir(&fs);
-        let config = LogConfig { retention_bytes: Some(2000), ..small_segments() };
+        let config = match takes_large {
+            true => LogConfig {
+                segment_bytes: 200_000,
+                retention_bytes: Some(400_000),
+                ..small_segments()
+            },
+            false => LogConfig { retention_bytes: Some(2000), ..small_segments() },
+        };
         let mut log = new_log(&dir, config);
         let mut tag = 0;
         for step in steps {
@@ -76,6 +85,7 @@ proptest! {
             match step {
                 Step::Append { size } => {
                     tag += 1;
+                    let size = if takes_large { size } else { size % 400 };
                     append(&mut log, batch(tag, size, 0));
                     log.update_high_watermark(log.log_end);
                 }
@@ -150,9 +160,12 @@ fn only_what_is_appended_while_somebody_reads_the_end_is_kept_in_memory() {
     append(&mut log, batch(2, 10, 0));
     assert!(is_from_memory(&mut log, 2) && !is_from_memory(&mut log, 1));
     // So much without a read that nobody can be following.
+    let mut unread = 0;
     while log.is_followed {
-        append(&mut log, batch(3, 500_000, 0));
+        append(&mut log, batch(3, 50_000, 0));
+        unread += 1;
     }
+    assert!((80..90).contains(&unread), "half of the cache, not {unread} batches of 50 kB");
     assert!(!is_from_memory(&mut log, 2));
 }
 
